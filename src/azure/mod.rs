@@ -1,0 +1,1 @@
+//! The `azure` room; see the map in `lib.rs`.

@@ -1,0 +1,1 @@
+//! The `domain` room; see the map in `lib.rs`.

@@ -1,0 +1,1 @@
+//! The `http` room; see the map in `lib.rs`.

@@ -1,0 +1,47 @@
+//! sas-broker issues short-lived, least-privilege Azure *user-delegation SAS* tokens to Entra ID
+//! callers by a role table, and records every one of them before it leaves the process.
+//!
+//! This page is the map; start here.
+//!
+//! # The one flow
+//!
+//! ```text
+//! HttpRequest -> Caller          (app::authenticate; domain::caller::verify is its only maker)
+//!             -> Permit<Op>      (domain::permit: may this caller use this operation at all?)
+//!             -> Authorized      (domain::decide: pure, with its reasons)
+//!             -> Minted          (app::mint: signed with a user delegation key)
+//!             -> Recorded        (app::record: made only from the journal's receipt)
+//!             -> response        (only Recorded can be serialised)
+//! ```
+//!
+//! No record, no secret: there is no other path from a signature to a response.
+//!
+//! # The rooms
+//!
+//! | room | holds | may import |
+//! |---|---|---|
+//! | [`domain`] | nouns and decisions: no I/O, no clock, no randomness, no logging, no async | nothing of ours |
+//! | [`ports`] | traits only, one per aggregate | `domain` |
+//! | [`app`] | use cases, one verb per file | `ports`, `domain` |
+//! | [`http`] | actix-web: extractors, `v1/` handlers, the only status table | `app`, `domain` |
+//! | [`journal`] | the group-commit writer and the search follower | `ports`, `domain` |
+//! | [`storage`] | sqlx adapters: SQLite (embedded default) and PostgreSQL (several replicas) | `ports`, `domain` |
+//! | [`azure`] | adapters to Entra and Blob storage; wire types never leave this room | `ports`, `domain` |
+//! | [`simulator`] | Entra and Blob on loopback, keeping real state, for a laptop and the tests | `domain`'s plain types |
+//! | [`config`] | typed sections, validated at start | `domain` |
+//! | [`cli`] | one file per command; `compose` is the only place that wires adapters together | everything |
+//! | [`telemetry`] | tracing set-up | nothing of ours |
+//!
+//! `tests/it/architecture.rs` reads the `use` lines and fails on a forbidden edge.
+
+pub mod app;
+pub mod azure;
+pub mod cli;
+pub mod config;
+pub mod domain;
+pub mod http;
+pub mod journal;
+pub mod ports;
+pub mod simulator;
+pub mod storage;
+pub mod telemetry;

@@ -1,0 +1,1 @@
+//! `ports`; see the map in `lib.rs`.

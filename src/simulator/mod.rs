@@ -1,0 +1,1 @@
+//! The `simulator` room; see the map in `lib.rs`.
