@@ -1,1 +1,161 @@
-//! `ports`; see the map in `lib.rs`.
+//! What the use cases need from the outside, as traits, one per aggregate. Adapters implement them;
+//! nothing here knows how. "Not found" is `Ok(None)`, never an error.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::domain::{
+    audit::{Head, Row},
+    change::ChangeSet,
+    ids::{IdempotencyKey, ObjectId, TenantId, WriterId},
+    snapshot::PolicyTable,
+};
+
+/// The one source of the current instant.
+pub trait Clock: Send + Sync + fmt::Debug {
+    /// Now, in UTC.
+    fn now(&self) -> OffsetDateTime;
+}
+
+/// The one source of randomness.
+pub trait Entropy: Send + Sync + fmt::Debug {
+    /// Fills `bytes` with unpredictable ones.
+    fn fill(&self, bytes: &mut [u8]);
+
+    /// A time-ordered `UUIDv7` for `now`.
+    fn uuid_v7(&self, now: OffsetDateTime) -> Uuid {
+        let mut random = [0; 10];
+        self.fill(&mut random);
+        let millis = u64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+        uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+    }
+}
+
+/// Why the database could not serve. It is never the caller's fault.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It did not answer, or refused: nothing was changed.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(String),
+    /// The outcome of a COMMIT is unknown.
+    #[error("the database did not confirm the commit: {0}")]
+    Unclear(String),
+    /// A stored value is not what this version writes.
+    #[error("the database holds an unreadable value: {0}")]
+    Corrupt(String),
+}
+
+/// The role table.
+#[async_trait]
+pub trait PolicyStore: Send + Sync {
+    /// The counter alone: one row.
+    async fn version(&self) -> Result<i64, StoreError>;
+    /// The whole table at one version, read in one transaction.
+    async fn load(&self) -> Result<PolicyTable, StoreError>;
+}
+
+/// An idempotency key's claim, committed with the effect that it stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyClaim {
+    /// Whose key: keys of different callers never meet.
+    pub tenant_id: TenantId,
+    /// Whose key.
+    pub object_id: ObjectId,
+    /// The key.
+    pub key: IdempotencyKey,
+    /// SHA-256 of the method, path and body that it was first used with.
+    pub body_sha256: [u8; 32],
+    /// What was recorded, as JSON. Never a token.
+    pub fact: String,
+    /// Unix microseconds after which the key is free again.
+    pub expires_at: i64,
+}
+
+/// The key of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimKey {
+    /// Whose key.
+    pub tenant_id: TenantId,
+    /// Whose key.
+    pub object_id: ObjectId,
+    /// The key.
+    pub key: IdempotencyKey,
+}
+
+/// The journal, as its one writer per process sees it.
+#[async_trait]
+pub trait JournalStore: Send + Sync {
+    /// Begins the transaction of one group commit. It locks the role table's version against change
+    /// until it ends, so that what is recorded in it was decided on the version that it reads.
+    async fn begin(&self) -> Result<Box<dyn JournalTx>, StoreError>;
+    /// Where a chain ends; `None` if it has no record.
+    async fn head(&self, writer: WriterId) -> Result<Option<Head>, StoreError>;
+    /// The heads of the `limit` chains that were written last.
+    async fn newest_heads(&self, limit: usize) -> Result<Vec<Head>, StoreError>;
+    /// A claim that has not expired at `now` (Unix microseconds).
+    async fn claim(&self, key: &ClaimKey, now: i64) -> Result<Option<KeyClaim>, StoreError>;
+}
+
+/// One group commit. Dropped without `commit`, it changes nothing.
+#[async_trait]
+pub trait JournalTx: Send {
+    /// The role table's version, which stays so until this transaction ends.
+    async fn policy_version(&mut self) -> Result<i64, StoreError>;
+    /// Takes the key unless a live claim holds it at `now` (Unix microseconds): true if taken.
+    async fn claim(&mut self, claim: &KeyClaim, now: i64) -> Result<bool, StoreError>;
+    /// Makes every edit and raises the version by one. The caller has checked `based_on`.
+    /// `at` is Unix microseconds, `by` the author, for the rows' own columns.
+    async fn change(&mut self, changes: &ChangeSet, by: &str, at: i64) -> Result<(), StoreError>;
+    /// Appends rows, in order, and moves the chain's head to the last of them.
+    async fn append(&mut self, rows: &[Row]) -> Result<(), StoreError>;
+    /// Makes it durable.
+    async fn commit(self: Box<Self>) -> Result<(), StoreError>;
+}
+
+/// Filters of a journal search; absent ones match everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// From this instant on, in Unix microseconds.
+    pub from: Option<i64>,
+    /// Until right before this instant, in Unix microseconds.
+    pub until: Option<i64>,
+    /// Of this person or application.
+    pub object_id: Option<ObjectId>,
+    /// About this account.
+    pub account: Option<String>,
+    /// About this container.
+    pub container: Option<String>,
+    /// Of this kind.
+    pub kind: Option<String>,
+    /// Of this issuance.
+    pub issuance_id: Option<Uuid>,
+}
+
+/// The journal, as those see it who read it.
+#[async_trait]
+pub trait JournalReader: Send + Sync {
+    /// At most `limit` rows after a place, in the order (writer, sequence); for verification.
+    async fn rows(
+        &self,
+        after: Option<(WriterId, i64)>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError>;
+    /// One row.
+    async fn row(&self, writer: WriterId, seq: i64) -> Result<Option<Row>, StoreError>;
+    /// At most `limit` heads after a writer, in the order of writers.
+    async fn heads(&self, after: Option<WriterId>, limit: usize) -> Result<Vec<Head>, StoreError>;
+    /// Copies at most `limit` rows that search does not know yet into the search table, in one
+    /// transaction; returns how many.
+    async fn follow(&self, limit: usize) -> Result<usize, StoreError>;
+    /// At most `limit` rows, newest first, before a cursor (`at`, writer, sequence) of an earlier
+    /// page.
+    async fn search(
+        &self,
+        filter: &AuditFilter,
+        before: Option<(i64, WriterId, i64)>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError>;
+}

@@ -1,0 +1,98 @@
+//! A managed storage account as the role table knows it.
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::{
+    cloud::{Cloud, ForbiddenEndpoint, Service},
+    ids::{AccountName, SigningIdentity, TenantId},
+};
+
+/// One storage account that the broker issues tokens for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Account {
+    /// Its name, which is unique in Azure.
+    pub name: AccountName,
+    /// Full ARM id, for the journal and for key rotation; the account itself never needs it to issue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_id: Option<String>,
+    /// The directory that the account's subscription trusts.
+    pub tenant_id: TenantId,
+    /// Base URL of its Blob service, without a container.
+    pub blob_endpoint: Url,
+    /// Base URL of its Data Lake service; needed for directory tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dfs_endpoint: Option<Url>,
+    /// Whether it has a hierarchical namespace, without which a prefix cannot be signed.
+    #[serde(default)]
+    pub hierarchical_namespace: bool,
+    /// Which of the configured credentials asks for its user delegation keys.
+    pub signing_identity: SigningIdentity,
+    /// Whether its endpoint verifies `scid`. Azure does; Azurite refuses such tokens.
+    #[serde(default = "yes")]
+    pub correlation_id_supported: bool,
+    /// Longest `se - st` that the account's own SAS policy lets pass, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sas_period_seconds_max: Option<u32>,
+    /// Whether tokens are issued for it at all.
+    #[serde(default = "yes")]
+    pub issuance_enabled: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// Longest accepted ARM resource id, in characters; the real ones stay under 400.
+pub const RESOURCE_ID_CHARS_MAX: usize = 1024;
+
+/// Why an account's record is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidAccount {
+    /// An endpoint would let the broker's own token leave the cloud.
+    #[error(transparent)]
+    Endpoint(#[from] ForbiddenEndpoint),
+    /// Directory tokens need the Data Lake endpoint.
+    #[error("an account with hierarchical_namespace needs a dfs_endpoint")]
+    NoDfsEndpoint,
+    /// Too short to hold the shortest token.
+    #[error("sas_period_seconds_max must be at least 60 seconds")]
+    PeriodTooShort,
+    /// Not an ARM id.
+    #[error("resource_id must start with /subscriptions/ and hold no control characters")]
+    ResourceId,
+}
+
+impl Account {
+    /// Checks what the types alone cannot: endpoints against the cloud's guard, and the relations
+    /// between fields.
+    ///
+    /// # Errors
+    /// [`InvalidAccount`] names the field and the rule.
+    pub fn check(&self, cloud: &Cloud) -> Result<(), InvalidAccount> {
+        let name = self.name.as_str();
+        cloud.check(name, Service::Blob, &self.blob_endpoint)?;
+        if let Some(dfs) = &self.dfs_endpoint {
+            cloud.check(name, Service::Dfs, dfs)?;
+        }
+        if self.hierarchical_namespace && self.dfs_endpoint.is_none() {
+            return Err(InvalidAccount::NoDfsEndpoint);
+        }
+        if self
+            .sas_period_seconds_max
+            .is_some_and(|seconds| seconds < 60)
+        {
+            return Err(InvalidAccount::PeriodTooShort);
+        }
+        let arm_id = |id: &String| {
+            id.starts_with("/subscriptions/")
+                && id.chars().count() <= RESOURCE_ID_CHARS_MAX
+                && !id.chars().any(char::is_control)
+        };
+        if !self.resource_id.as_ref().is_none_or(arm_id) {
+            return Err(InvalidAccount::ResourceId);
+        }
+        Ok(())
+    }
+}

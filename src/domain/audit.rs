@@ -1,0 +1,370 @@
+//! What the journal records, and the hash chain that makes tampering show.
+//!
+//! A record's stored bytes are its JSON ([`Record::to_bytes`]); its hash is
+//! `SHA-256(previous hash || stored bytes)`, per writer, so that replicas never contend. The first
+//! record of a chain names the heads of the other chains, so that a cut tail shows as well. Nothing
+//! in a record is a secret: of a signature it holds the SHA-256 of its base64 text, the form in which
+//! Azure's storage logs carry it (`tokenHash`).
+
+use std::net::IpAddr;
+
+use aws_lc_rs::digest;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{
+    ids::{
+        AccountName, BlobPath, ContainerName, GrantId, IssuanceId, ObjectId, RequestId, TenantId,
+        WriterId,
+    },
+    permission::{PermissionSet, SignedResource},
+    time_text,
+};
+
+/// The stored format's version, the `v` of every record.
+pub const FORMAT: u32 = 1;
+
+/// SHA-256 of a record and all before it in its chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ChainHash(pub [u8; 32]);
+
+impl ChainHash {
+    /// What stands before the first record of every chain.
+    pub const ORIGIN: Self = Self([0; 32]);
+
+    /// The hash after `bytes`.
+    #[must_use]
+    pub fn then(self, bytes: &[u8]) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(&self.0);
+        context.update(bytes);
+        Self(
+            context
+                .finish()
+                .as_ref()
+                .try_into()
+                .expect("SHA-256 has 32 bytes"),
+        )
+    }
+}
+
+impl From<ChainHash> for String {
+    fn from(hash: ChainHash) -> Self {
+        hex::encode(hash.0)
+    }
+}
+
+impl TryFrom<String> for ChainHash {
+    type Error = hex::FromHexError;
+    fn try_from(text: String) -> Result<Self, hex::FromHexError> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes).map(|()| Self(bytes))
+    }
+}
+
+/// The end of one writer's chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Head {
+    /// Whose chain.
+    pub writer: WriterId,
+    /// Sequence number of its last record; the first is 1.
+    pub seq: i64,
+    /// That record's hash.
+    pub hash: ChainHash,
+}
+
+/// Who acted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum Actor {
+    /// An authenticated caller.
+    Caller {
+        /// Claim `tid`.
+        tenant_id: TenantId,
+        /// Claim `oid`.
+        object_id: ObjectId,
+        /// Claim `azp` or `appid`: the client application.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        app_id: Option<Uuid>,
+        /// Claim `uti`: the token's own id.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        token_id: Option<String>,
+    },
+    /// Somebody at the machine itself, as `uid@host`.
+    Console {
+        /// `console:<uid>@<host>`.
+        name: String,
+    },
+    /// The broker on its own account.
+    Broker,
+}
+
+/// A grant that weighed in a decision, at the version that it had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct GrantRef {
+    /// The grant.
+    pub id: GrantId,
+    /// Its version then.
+    pub version: i64,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Storage account.
+    pub account: AccountName,
+    /// Container.
+    pub container: ContainerName,
+    /// Blob or directory.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub path: Option<BlobPath>,
+    /// Kind of resource.
+    pub resource: SignedResource,
+    /// Letters.
+    pub permissions: PermissionSet,
+}
+
+/// A token that was, or is about to be, given out. Never its signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issued {
+    /// The issuance.
+    pub id: IssuanceId,
+    /// Where and which verbs.
+    #[serde(flatten)]
+    pub asked: Asked,
+    /// `st`.
+    #[serde(with = "time_text::serde_text")]
+    pub starts_at: OffsetDateTime,
+    /// `se`.
+    #[serde(with = "time_text::serde_text")]
+    pub expires_at: OffsetDateTime,
+    /// `sip`, if the token is bound to addresses.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ip: Option<String>,
+    /// `sduoid`, if the token is bound to a user.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bound_to: Option<ObjectId>,
+    /// `sv`.
+    pub service_version: String,
+    /// `skoid`: whose delegation key signed it.
+    pub signed_by: ObjectId,
+    /// SHA-256, in lower-case hex, of the signature's base64 text.
+    pub signature_sha256: String,
+    /// What decided the window.
+    pub bounded_by: Vec<String>,
+    /// Each grant that gave a letter.
+    pub grants: Vec<GrantRef>,
+    /// The role table's version that it was decided on.
+    pub policy_version: i64,
+}
+
+/// A request by an authenticated caller that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Where and which verbs.
+    #[serde(flatten)]
+    pub asked: Asked,
+    /// The stable problem code.
+    pub code: String,
+    /// The reasons, in words.
+    pub reasons: Vec<String>,
+    /// Grants that weighed in it, such as the deny that bit.
+    pub grants: Vec<GrantRef>,
+    /// The role table's version that it was decided on.
+    pub policy_version: i64,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Action {
+    /// A writer began its chain.
+    ChainOpened {
+        /// Newest heads of the other chains, [`HEADS_NAMED_MAX`] at most.
+        heads: Vec<Head>,
+        /// The broker's version.
+        build: String,
+    },
+    /// A token was recorded for release.
+    Issued(Issued),
+    /// The same, for a repeated `Idempotency-Key`: the id and window of the first time.
+    Replayed(Issued),
+    /// A request was refused.
+    Refused(Refused),
+    /// Equal refusals that followed one within a minute, folded.
+    RefusalsFolded {
+        /// The refusal that they repeat.
+        #[serde(flatten)]
+        refused: Refused,
+        /// How many followed it.
+        count: u64,
+    },
+    /// The role table was changed.
+    PolicyChanged {
+        /// The table's version after it.
+        policy_version: i64,
+        /// One line for each change.
+        changes: Vec<String>,
+    },
+}
+
+/// Most heads that a chain's first record names: more chains than that never end between two
+/// openings, and the record stays under 64 KiB.
+pub const HEADS_NAMED_MAX: usize = 256;
+
+impl Action {
+    /// The value of the record's `kind`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::ChainOpened { .. } => "chain_opened",
+            Self::Issued(_) => "issued",
+            Self::Replayed(_) => "replayed",
+            Self::Refused(_) => "refused",
+            Self::RefusalsFolded { .. } => "refusals_folded",
+            Self::PolicyChanged { .. } => "policy_changed",
+        }
+    }
+
+    /// What was asked for, if the action is about access.
+    #[must_use]
+    pub const fn asked(&self) -> Option<&Asked> {
+        match self {
+            Self::Issued(issued) | Self::Replayed(issued) => Some(&issued.asked),
+            Self::Refused(refused) | Self::RefusalsFolded { refused, .. } => Some(&refused.asked),
+            Self::ChainOpened { .. } | Self::PolicyChanged { .. } => None,
+        }
+    }
+
+    /// The issuance, if a token was given out.
+    #[must_use]
+    pub const fn issued(&self) -> Option<&Issued> {
+        match self {
+            Self::Issued(issued) | Self::Replayed(issued) => Some(issued),
+            _ => None,
+        }
+    }
+}
+
+/// One event, before it has a place in a chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEvent {
+    /// When it was decided, in Unix microseconds.
+    pub at: i64,
+    /// Who.
+    pub actor: Actor,
+    /// From where, as the broker sees it after its trusted proxies.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub client: Option<IpAddr>,
+    /// In which request.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub request_id: Option<RequestId>,
+    /// What.
+    #[serde(flatten)]
+    pub action: Action,
+}
+
+/// An event in its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The stored format, [`FORMAT`].
+    pub v: u32,
+    /// Whose chain.
+    pub writer: WriterId,
+    /// Its place there; the first is 1.
+    pub seq: i64,
+    /// The event.
+    #[serde(flatten)]
+    pub event: AuditEvent,
+}
+
+impl Record {
+    /// The bytes that are stored and hashed.
+    ///
+    /// # Panics
+    /// Never: the types hold nothing that JSON cannot.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a record holds nothing that JSON cannot")
+    }
+
+    /// Reads stored bytes back.
+    ///
+    /// # Errors
+    /// If they are not a record of this format.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+}
+
+/// One row of the journal as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Whose chain.
+    pub writer: WriterId,
+    /// Its place there.
+    pub seq: i64,
+    /// When, in Unix microseconds; equal to the record's `at`.
+    pub at: i64,
+    /// The record's `kind`.
+    pub kind: String,
+    /// The stored bytes.
+    pub body: Vec<u8>,
+    /// The chain's hash after them.
+    pub hash: ChainHash,
+}
+
+/// A chain being written: gives each event its place.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    head: Head,
+}
+
+impl Chain {
+    /// A new chain without records.
+    #[must_use]
+    pub const fn new(writer: WriterId) -> Self {
+        Self {
+            head: Head {
+                writer,
+                seq: 0,
+                hash: ChainHash::ORIGIN,
+            },
+        }
+    }
+
+    /// Where it ends now.
+    #[must_use]
+    pub const fn head(&self) -> Head {
+        self.head
+    }
+
+    /// The next row, and the chain as it stands after it.
+    #[must_use]
+    pub fn append(&self, event: AuditEvent) -> (Self, Row) {
+        let Head { writer, seq, hash } = self.head;
+        let record = Record {
+            v: FORMAT,
+            writer,
+            seq: seq + 1,
+            event,
+        };
+        let body = record.to_bytes();
+        let head = Head {
+            writer,
+            seq: seq + 1,
+            hash: hash.then(&body),
+        };
+        let row = Row {
+            writer,
+            seq: head.seq,
+            at: record.event.at,
+            kind: record.event.action.kind().to_owned(),
+            body,
+            hash: head.hash,
+        };
+        (Self { head }, row)
+    }
+}
