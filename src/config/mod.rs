@@ -1,1 +1,172 @@
-//! The `config` room; see the map in `lib.rs`.
+//! The configuration: one TOML file, overridden by the environment, validated at start.
+//!
+//! Every key has a home in [`sections`]; [`check`] holds the relations between keys. A bad value
+//! stops the start with its key and the fix. Secrets are never in the file itself: the file names a
+//! file or an environment variable that holds them.
+
+mod check;
+mod example;
+pub mod sections;
+
+use std::path::{Path, PathBuf};
+
+use config::{ConfigError, Environment, File, FileFormat};
+
+pub use self::{check::Problem, example::EXAMPLE, sections::Config};
+
+/// Prefix of environment overrides; `__` separates the levels, so that
+/// `SAS_BROKER__SERVER__LISTEN` overrides `server.listen`.
+pub const ENVIRONMENT_PREFIX: &str = "SAS_BROKER";
+
+/// Keys that hold lists, which an environment variable separates by commas.
+const LISTS: [&str; 3] = [
+    "server.trusted_proxies",
+    "cloud.allowed_hosts",
+    "entra.audiences",
+];
+
+/// Why there is no usable configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file is missing, unreadable, not TOML, or a key is unknown or of the wrong type.
+    #[error("configuration {path}: {reason}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the reader said.
+        reason: String,
+    },
+    /// Keys are well formed but make no sense together.
+    #[error("configuration {path}:\n{}", list(problems))]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Each key with what is wrong and the fix.
+        problems: Vec<Problem>,
+    },
+}
+
+fn list(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems
+        .iter()
+        .map(|p| format!("  {}: {}", p.key, p.fix))
+        .collect();
+    lines.join("\n")
+}
+
+impl Config {
+    /// Reads the file and the environment and checks the result.
+    ///
+    /// # Errors
+    /// [`LoadError`] names every key that is wrong.
+    pub fn load(path: &Path) -> Result<Self, LoadError> {
+        let environment = Environment::with_prefix(ENVIRONMENT_PREFIX)
+            .prefix_separator("__")
+            .separator("__")
+            .try_parsing(true)
+            .list_separator(",");
+        let environment = LISTS
+            .iter()
+            .fold(environment, |env, key| env.with_list_parse_key(key));
+        let unreadable = |error: ConfigError| LoadError::Unreadable {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        };
+        let config: Self = config::Config::builder()
+            .add_source(File::from(path).format(FileFormat::Toml))
+            .add_source(environment)
+            .build()
+            .and_then(config::Config::try_deserialize)
+            .map_err(unreadable)?;
+        config.checked(path)
+    }
+
+    /// Reads a configuration from text alone, without the environment.
+    ///
+    /// # Errors
+    /// As [`Config::load`]; the path is `<text>`.
+    pub fn from_toml(text: &str) -> Result<Self, LoadError> {
+        let path = Path::new("<text>");
+        let config: Self = config::Config::builder()
+            .add_source(File::from_str(text, FileFormat::Toml))
+            .build()
+            .and_then(config::Config::try_deserialize)
+            .map_err(|error| LoadError::Unreadable {
+                path: path.into(),
+                reason: error.to_string(),
+            })?;
+        config.checked(path)
+    }
+
+    fn checked(self, path: &Path) -> Result<Self, LoadError> {
+        let problems = self.problems();
+        if problems.is_empty() {
+            Ok(self)
+        } else {
+            Err(LoadError::Invalid {
+                path: path.to_owned(),
+                problems,
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_valid() {
+        let config = Config::from_toml(EXAMPLE).unwrap();
+        assert_eq!(config.entra.tenants.len(), 1);
+    }
+
+    #[test]
+    fn a_misspelt_key_is_named() {
+        let error = Config::from_toml(&EXAMPLE.replace("listen =", "lisen =")).unwrap_err();
+        assert!(error.to_string().contains("lisen"), "{error}");
+    }
+
+    #[test]
+    fn problems_name_the_key_and_the_fix() {
+        let rows = [
+            ("127.0.0.1:8080", "0.0.0.0:8080", "server.listen"),
+            (
+                "api://sas-broker",
+                "https://storage.azure.com/",
+                "entra.audiences",
+            ),
+            (
+                "lifetime_seconds_max = 3600",
+                "lifetime_seconds_max = 90000",
+                "issuing.lifetime_seconds_max",
+            ),
+            (
+                "clock_skew_seconds = 120",
+                "clock_skew_seconds = 301",
+                "entra.clock_skew_seconds",
+            ),
+            (
+                "sqlite://sas-broker.db",
+                "mysql://localhost/x",
+                "database.url",
+            ),
+        ];
+        for (good, bad, key) in rows {
+            let text = EXAMPLE.replace(good, bad);
+            assert_ne!(text, EXAMPLE, "the example no longer holds {good}");
+            let error = Config::from_toml(&text).unwrap_err();
+            assert!(error.to_string().contains(key), "{key}: {error}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let text = EXAMPLE.replace(
+            "sqlite://sas-broker.db",
+            "postgres://broker:hunter2@localhost/x",
+        );
+        let config = Config::from_toml(&text).unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}

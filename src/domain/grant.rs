@@ -1,6 +1,8 @@
 //! The role table's nouns: who ([`Principal`]) may do what ([`Role`]) where ([`Scope`]), and under
 //! which [`Conditions`].
 
+use std::fmt;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -88,6 +90,37 @@ pub struct Scope {
     /// Path prefix on segment boundaries; `None` is the whole container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<BlobPath>,
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User {
+                tenant_id,
+                object_id,
+            } => write!(f, "user {object_id}@{tenant_id}"),
+            Self::ServicePrincipal {
+                tenant_id,
+                object_id,
+            } => {
+                write!(f, "service principal {object_id}@{tenant_id}")
+            }
+            Self::Group {
+                tenant_id,
+                object_id,
+            } => write!(f, "group {object_id}@{tenant_id}"),
+            Self::AppRole { tenant_id, role } => write!(f, "app role {role}@{tenant_id}"),
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.account, self.container)?;
+        self.prefix
+            .as_ref()
+            .map_or(Ok(()), |prefix| write!(f, "/{prefix}"))
+    }
 }
 
 /// Whether a grant gives or takes.

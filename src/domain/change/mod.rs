@@ -1,5 +1,9 @@
-//! What a document would change, as a value.
+//! What a document would change, as a value: planned purely, shown to a person, then applied as one.
 
+mod describe;
+mod plan;
+
+pub use self::plan::{PlanError, Problem, plan};
 use super::{
     account::Account,
     grant::{Grant, Role},
@@ -24,4 +28,16 @@ pub struct ChangeSet {
     pub put_grants: Vec<Grant>,
     /// Grants to remove.
     pub drop_grants: Vec<GrantId>,
+}
+
+impl ChangeSet {
+    /// Whether nothing would change.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self
+            == Self {
+                based_on: self.based_on,
+                ..Self::default()
+            }
+    }
 }
