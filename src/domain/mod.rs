@@ -12,5 +12,6 @@ pub mod cloud;
 pub mod grant;
 pub mod ids;
 pub mod permission;
+pub mod sas;
 pub mod snapshot;
 pub mod time_text;
