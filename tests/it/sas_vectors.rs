@@ -5,8 +5,8 @@
 pub(crate) mod vector;
 
 use sas_broker::domain::{
-    permission::PermissionSet,
-    sas::{KeyElements, SasSpec, SasTarget, UserDelegationKey, sign},
+    permission::{PermissionSet, SignedResource},
+    sas::{KeyElements, SasSpec, SasTarget, SignedSas, UserDelegationKey, sign},
 };
 use time::macros::datetime;
 
@@ -135,29 +135,7 @@ fn eight_tokens_by_hand_have_the_signature_of_the_official_sdk() {
             "3qenj6+46nofzc5DWFK24uWOif0zdmpkHGos80cXLSI=",
         ),
     ] {
-        let letters: &[u8] = if *target == blob { b"r" } else { b"rl" };
-        let mut spec = SasSpec::new(
-            "acct".parse().unwrap(),
-            "cont".parse().unwrap(),
-            target.clone(),
-            PermissionSet::of(letters),
-            datetime!(2026-01-01 01:00 UTC),
-        );
-        spec.start = Some(datetime!(2026-01-01 00:00 UTC));
-        spec.delegated_user_object_id = bound_to.map(|user: &str| user.parse().unwrap());
-        let key = UserDelegationKey::new(&KeyElements {
-            signed_oid: "11111111-1111-1111-1111-111111111111",
-            signed_tid: "22222222-2222-2222-2222-222222222222",
-            signed_start: "2026-01-01T00:00:00Z",
-            signed_expiry: "2026-01-02T00:00:00Z",
-            signed_service: "b",
-            signed_version: version,
-            signed_delegated_user_tid: None,
-            // The bytes 0 to 31.
-            value: "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
-        })
-        .unwrap();
-        let signed = sign(&spec, &key, version.parse().unwrap()).unwrap();
+        let signed = signed_by_hand(version, target, bound_to);
         let signature = decoded(signed.expose_token()).pop().unwrap();
         assert_eq!(
             signature,
@@ -165,4 +143,44 @@ fn eight_tokens_by_hand_have_the_signature_of_the_official_sdk() {
             "{version} {target:?}"
         );
     }
+}
+
+#[test]
+fn the_hash_for_the_log_is_that_of_the_signatures_base64_text() {
+    let signed = signed_by_hand("2025-11-05", &SasTarget::Container, None);
+    assert_eq!(
+        signed.signature_sha256(),
+        // sha256sum of tHHdtFGHDdWb7bpR7D82JIkJwrLN/vItwE2bUXlH2cY=
+        "801da350e8d6d83db47fc2c30f512f5548ef2c4d926cfdd65a3625568f870736"
+    );
+}
+
+fn signed_by_hand(version: &str, target: &SasTarget, bound_to: Option<&str>) -> SignedSas {
+    let letters: &[u8] = if target.resource() == SignedResource::Blob {
+        b"r"
+    } else {
+        b"rl"
+    };
+    let mut spec = SasSpec::new(
+        "acct".parse().unwrap(),
+        "cont".parse().unwrap(),
+        target.clone(),
+        PermissionSet::of(letters),
+        datetime!(2026-01-01 01:00 UTC),
+    );
+    spec.start = Some(datetime!(2026-01-01 00:00 UTC));
+    spec.delegated_user_object_id = bound_to.map(|user| user.parse().unwrap());
+    let key = UserDelegationKey::new(&KeyElements {
+        signed_oid: "11111111-1111-1111-1111-111111111111",
+        signed_tid: "22222222-2222-2222-2222-222222222222",
+        signed_start: "2026-01-01T00:00:00Z",
+        signed_expiry: "2026-01-02T00:00:00Z",
+        signed_service: "b",
+        signed_version: version,
+        signed_delegated_user_tid: None,
+        // The bytes 0 to 31.
+        value: "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+    })
+    .unwrap();
+    sign(&spec, &key, version.parse().unwrap()).unwrap()
 }
