@@ -1,1 +1,6 @@
-//! x
+//! Integration tests: one binary, a module for each subject.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod sas_properties;
+mod sas_vectors;
