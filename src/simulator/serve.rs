@@ -1,0 +1,109 @@
+//! Sockets and servers: binds loopback ports, starts the HTTP servers, stops them.
+//!
+//! Two servers: Entra (HTTPS), and storage with three sockets (blob over HTTPS, blob over plain
+//! HTTP, dfs over HTTPS) on one set of accounts. A further service gets a further function here.
+
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
+
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::{App, HttpServer, web};
+use rustls::ServerConfig;
+use tokio::task::JoinHandle;
+use url::Url;
+
+use super::world::World;
+use super::{blob, entra};
+
+/// A bound socket and the base URL it answers to, with a trailing slash.
+pub(super) struct Socket {
+    listener: TcpListener,
+    pub(super) url: Url,
+}
+
+impl Socket {
+    /// Binds a free port of 127.0.0.1.
+    pub(super) fn bind(scheme: &str) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let url = format!("{scheme}://{}/", listener.local_addr()?);
+        let url = url
+            .parse()
+            .expect("a scheme and a socket address make a URL");
+        Ok(Self { listener, url })
+    }
+}
+
+/// The sockets of the storage server.
+pub(super) struct StorageSockets {
+    pub(super) blob: Socket,
+    pub(super) plain_blob: Socket,
+    pub(super) dfs: Socket,
+}
+
+/// The running servers.
+pub(super) struct Servers {
+    running: Vec<(ServerHandle, JoinHandle<io::Result<()>>)>,
+}
+
+impl Servers {
+    /// Starts every server on the current tokio runtime.
+    pub(super) fn start(
+        world: &Arc<World>,
+        tls: &ServerConfig,
+        entra: Socket,
+        storage: StorageSockets,
+    ) -> io::Result<Self> {
+        let servers = [
+            entra_server(world, tls, entra)?,
+            storage_server(world, tls, storage)?,
+        ];
+        let running = servers.map(|server| (server.handle(), tokio::spawn(server)));
+        Ok(Self {
+            running: running.into(),
+        })
+    }
+
+    /// Stops every server at once; requests under way are cut off, a hanging one included.
+    pub(super) async fn stop(self) {
+        for (handle, task) in self.running {
+            handle.stop(false).await;
+            // Nothing is left to do about a server that failed while it stopped.
+            let _ = task.await;
+        }
+    }
+}
+
+fn entra_server(world: &Arc<World>, tls: &ServerConfig, socket: Socket) -> io::Result<Server> {
+    let world = Arc::clone(world);
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(web::Data::new(Arc::clone(&world)))
+            .configure(entra::configure)
+    });
+    Ok(server
+        .workers(1)
+        .disable_signals()
+        .listen_rustls_0_23(socket.listener, tls.clone())?
+        .run())
+}
+
+fn storage_server(
+    world: &Arc<World>,
+    tls: &ServerConfig,
+    sockets: StorageSockets,
+) -> io::Result<Server> {
+    let world = Arc::clone(world);
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(web::Data::new(Arc::clone(&world)))
+            .configure(blob::configure)
+    });
+    Ok(server
+        .workers(1)
+        .disable_signals()
+        .listen_rustls_0_23(sockets.blob.listener, tls.clone())?
+        .listen_rustls_0_23(sockets.dfs.listener, tls.clone())?
+        .listen(sockets.plain_blob.listener)?
+        .run())
+}
