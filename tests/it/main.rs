@@ -4,3 +4,4 @@
 
 mod sas_properties;
 mod sas_vectors;
+mod simulator;
