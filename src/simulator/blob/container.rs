@@ -18,6 +18,10 @@ use super::sas::Letters;
 /// memory on a laptop.
 pub(crate) const BLOB_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Bytes one account may hold before clients are told that the service is busy: what a laptop
+/// can spare.
+const ACCOUNT_BYTES_MAX: usize = 1024 * 1024 * 1024;
+
 /// One storage account.
 pub(crate) struct Account {
     pub(crate) tenant_id: Uuid,
@@ -73,6 +77,16 @@ impl Account {
         self.role_assignments
             .iter()
             .any(|given| given.principal == principal && given.container.is_none())
+    }
+
+    /// Refuses a write that would take the account over its size.
+    pub(crate) fn demand_room(&self, bytes: usize) -> Result<(), BlobError> {
+        let held: usize = self.containers.values().map(Container::len).sum();
+        if held + bytes > ACCOUNT_BYTES_MAX {
+            Err(Code::ServerBusy.into())
+        } else {
+            Ok(())
+        }
     }
 
     pub(crate) fn container(&self, name: &str) -> Result<&Container, BlobError> {
@@ -146,6 +160,12 @@ pub(crate) struct Container {
 }
 
 impl Container {
+    /// Bytes held, staged ones included.
+    fn len(&self) -> usize {
+        let stored: usize = self.entries.values().map(|entry| entry.bytes().len()).sum();
+        stored + self.staged.values().map(Staged::len).sum::<usize>()
+    }
+
     /// Whether anything lies below this directory.
     pub(crate) fn has_children(&self, path: &str) -> bool {
         let below = format!("{path}/");

@@ -34,6 +34,7 @@ use actix_web::http::header::{DATE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use actix_web::web::{self, Bytes, Data, PayloadConfig, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use url::Url;
+use uuid::Uuid;
 
 use self::container::BLOB_BYTES_MAX;
 pub(super) use self::container::{Account, Content, Properties};
@@ -73,6 +74,16 @@ impl Storage {
     /// The accounts. No code path leaves one half-written, so poisoning is ignored.
     pub(super) fn accounts(&self) -> MutexGuard<'_, BTreeMap<String, Account>> {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tenant whose tokens the account in the URL accepts; nil without such an account.
+    fn trusted_tenant(&self, request: &HttpRequest) -> Uuid {
+        let mut segments = request.uri().path().trim_start_matches('/').split('/');
+        let account = segments.next().unwrap_or_default();
+        let accounts = self.accounts();
+        accounts
+            .get(account)
+            .map_or(Uuid::nil(), |account| account.tenant_id)
     }
 
     fn door(&self, request: &HttpRequest) -> Door {
@@ -145,9 +156,9 @@ fn stamp_headers(world: &World, http: &HttpRequest, request_id: &str, answer: &m
     );
     if challenged {
         let challenge = format!(
-            "Bearer authorization_uri={}common/oauth2/authorize \
-             resource_id=https://storage.azure.com",
-            world.entra.authority
+            "Bearer authorization_uri={}{}/oauth2/authorize resource_id=https://storage.azure.com",
+            world.entra.authority,
+            world.storage.trusted_tenant(http),
         );
         set(
             WWW_AUTHENTICATE.as_str(),

@@ -20,6 +20,9 @@ use super::{conditions, xml};
 /// The service version from which the letter `c` also covers uploads in blocks.
 const CREATE_COVERS_BLOCKS_SINCE: &str = "2026-04-06";
 
+/// What the blob endpoint puts before the name of a header that describes the blob.
+const BLOB_PREFIX: &str = "x-ms-blob-";
+
 /// Content headers kept with a blob, by their plain name.
 const KEPT_HEADERS: [&str; 5] = [
     "content-type",
@@ -111,7 +114,8 @@ pub(crate) fn put_blob(
         Some("AppendBlob" | "PageBlob") => return Err(Code::NotImplemented.into()),
         _ => return Err(Code::InvalidHeaderValue.into()),
     }
-    commit(account, call, body, now)
+    let properties = kept_properties(call, &[BLOB_PREFIX, ""]);
+    commit(account, call, body, properties, now)
 }
 
 /// Put Block: keeps the bytes aside until a block list names them.
@@ -126,6 +130,7 @@ pub(crate) fn put_block(
     if id.is_empty() {
         return Err(Code::InvalidQueryParameterValue.into());
     }
+    account.demand_room(body.len())?;
     let container = account.container_mut(&call.container)?;
     let staged = container.staged.entry(call.path.clone()).or_default();
     if staged.len() + body.len() > BLOB_BYTES_MAX {
@@ -153,7 +158,9 @@ pub(crate) fn put_block_list(
             return Err(Code::RequestBodyTooLarge.into());
         }
     }
-    commit(account, call, bytes.into(), now)
+    // The plain `Content-Type` describes the list here, not the blob.
+    let properties = kept_properties(call, &[BLOB_PREFIX]);
+    commit(account, call, bytes.into(), properties, now)
 }
 
 fn block_letters(access: &Access) -> &'static str {
@@ -182,15 +189,13 @@ fn commit(
     account: &mut Account,
     call: &Call<'_>,
     bytes: Bytes,
+    properties: Properties,
     now: OffsetDateTime,
 ) -> Result<HttpResponse, BlobError> {
+    account.demand_room(bytes.len())?;
     let before = account.container(&call.container)?.entries.get(&call.path);
     conditions::check_write(call, before, Code::BlobAlreadyExists)?;
-    let entry = account.entry(
-        Content::File(bytes),
-        kept_properties(call, "x-ms-blob-"),
-        now,
-    );
+    let entry = account.entry(Content::File(bytes), properties, now);
     let answer = written(StatusCode::CREATED, &entry);
     account.store(&call.container, &call.path, entry, now)?;
     Ok(answer)
@@ -205,15 +210,15 @@ pub(crate) fn written(status: StatusCode, entry: &Entry) -> HttpResponse {
         .finish()
 }
 
-/// The content headers and metadata of a write. `prefixed` headers win over plain ones, which
-/// describe the request rather than the blob.
-pub(crate) fn kept_properties(call: &Call<'_>, prefix: &str) -> Properties {
+/// The content headers and metadata of a write. A header counts under the first of `prefixes`
+/// that the request has it with; the empty prefix is the request's own `Content-Type` and so on.
+pub(crate) fn kept_properties(call: &Call<'_>, prefixes: &[&str]) -> Properties {
     let mut properties = Properties::default();
     for name in KEPT_HEADERS {
-        let value = call
-            .header(&format!("{prefix}{name}"))
-            .or_else(|| call.header(name));
-        if let Some(value) = value.filter(|value| !value.is_empty()) {
+        let mut values = prefixes
+            .iter()
+            .filter_map(|prefix| call.header(&format!("{prefix}{name}")));
+        if let Some(value) = values.find(|value| !value.is_empty()) {
             properties.headers.push((name.into(), value.into()));
         }
     }

@@ -42,7 +42,7 @@ pub(crate) fn create(
     if before.is_some_and(Entry::is_directory) && matches!(content, Content::File(_)) {
         return Err(Code::PathAlreadyExists.into());
     }
-    let entry = account.entry(content, kept_properties(call, "x-ms-"), now);
+    let entry = account.entry(content, kept_properties(call, &["x-ms-"]), now);
     let answer = written(StatusCode::CREATED, &entry);
     account.store(&call.container, &call.path, entry, now)?;
     Ok(answer)
@@ -56,6 +56,7 @@ pub(crate) fn append(
     body: &[u8],
 ) -> Result<HttpResponse, BlobError> {
     access.demand("aw")?;
+    account.demand_room(body.len())?;
     let container = account
         .container_mut(&call.container)
         .map_err(as_filesystem)?;

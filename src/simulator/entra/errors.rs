@@ -36,88 +36,62 @@ pub(super) enum EntraError {
 }
 
 impl EntraError {
-    fn parts(&self) -> (StatusCode, &'static str, u32, String) {
+    /// Status, OAuth error and AADSTS number.
+    fn codes(&self) -> (StatusCode, &'static str, u32) {
         let bad = StatusCode::BAD_REQUEST;
         let denied = StatusCode::UNAUTHORIZED;
         match self {
-            Self::UnknownTenant(tenant) => (
-                bad,
-                "invalid_request",
-                90_002,
-                format!(
-                    "Tenant '{tenant}' not found. Check to make sure you have the correct \
-                         tenant ID and are signing into the correct cloud."
-                ),
+            Self::UnknownTenant(_) => (bad, "invalid_request", 90_002),
+            Self::MissingParameter(_) => (bad, "invalid_request", 900_144),
+            Self::UnsupportedGrantType => (bad, "unsupported_grant_type", 70_003),
+            Self::UnknownClient(_) => (bad, "unauthorized_client", 700_016),
+            Self::MissingClientSecret => (denied, "invalid_client", 7_000_218),
+            Self::WrongClientSecret => (denied, "invalid_client", 7_000_215),
+            Self::InvalidScope(_) => (bad, "invalid_scope", 70_011),
+            Self::ScopeNotDefault(_) => (bad, "invalid_scope", 1_002_012),
+            Self::UnknownResource(_) => (bad, "invalid_resource", 500_011),
+            Self::WrongPassword => (bad, "invalid_grant", 50_126),
+        }
+    }
+
+    fn sentence(&self) -> String {
+        match self {
+            Self::UnknownTenant(tenant) => format!(
+                "Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID \
+                 and are signing into the correct cloud."
             ),
-            Self::MissingParameter(name) => (
-                bad,
-                "invalid_request",
-                900_144,
-                format!("The request body must contain the following parameter: '{name}'."),
+            Self::MissingParameter(name) => {
+                format!("The request body must contain the following parameter: '{name}'.")
+            }
+            Self::UnsupportedGrantType => "The app requested an unsupported grant type.".into(),
+            Self::UnknownClient(client) => {
+                format!("Application with identifier '{client}' was not found in the directory.")
+            }
+            Self::MissingClientSecret => "The request body must contain the following parameter: \
+                                          'client_assertion' or 'client_secret'."
+                .into(),
+            Self::WrongClientSecret => "Invalid client secret provided.".into(),
+            Self::InvalidScope(scope) => format!(
+                "The provided value for the input parameter 'scope' is not valid. The scope \
+                 {scope} is not valid."
             ),
-            Self::UnsupportedGrantType => (
-                bad,
-                "unsupported_grant_type",
-                70_003,
-                "The app requested an unsupported grant type.".into(),
+            Self::ScopeNotDefault(scope) => format!(
+                "The provided value for scope {scope} is not valid. Client credential flows must \
+                 have a scope value with /.default suffixed to the resource identifier \
+                 (application ID URI)."
             ),
-            Self::UnknownClient(client) => (
-                bad,
-                "unauthorized_client",
-                700_016,
-                format!("Application with identifier '{client}' was not found in the directory."),
-            ),
-            Self::MissingClientSecret => (
-                denied,
-                "invalid_client",
-                7_000_218,
-                "The request body must contain the following parameter: 'client_assertion' or \
-                 'client_secret'."
-                    .into(),
-            ),
-            Self::WrongClientSecret => (
-                denied,
-                "invalid_client",
-                7_000_215,
-                "Invalid client secret provided.".into(),
-            ),
-            Self::InvalidScope(scope) => (
-                bad,
-                "invalid_scope",
-                70_011,
-                format!(
-                    "The provided value for the input parameter 'scope' is not valid. The \
-                         scope {scope} is not valid."
-                ),
-            ),
-            Self::ScopeNotDefault(scope) => (
-                bad,
-                "invalid_scope",
-                1_002_012,
-                format!(
-                    "The provided value for scope {scope} is not valid. Client credential \
-                         flows must have a scope value with /.default suffixed to the resource \
-                         identifier (application ID URI)."
-                ),
-            ),
-            Self::UnknownResource(resource) => (
-                bad,
-                "invalid_resource",
-                500_011,
-                format!("The resource principal named {resource} was not found in the tenant."),
-            ),
-            Self::WrongPassword => (
-                bad,
-                "invalid_grant",
-                50_126,
-                "Error validating credentials due to invalid username or password.".into(),
-            ),
+            Self::UnknownResource(resource) => {
+                format!("The resource principal named {resource} was not found in the tenant.")
+            }
+            Self::WrongPassword => {
+                "Error validating credentials due to invalid username or password.".into()
+            }
         }
     }
 
     /// The answer as Entra writes it, `\r\n` inside the description included.
     pub(super) fn response(&self, now: OffsetDateTime) -> HttpResponse {
-        let (status, error, number, sentence) = self.parts();
+        let ((status, error, number), sentence) = (self.codes(), self.sentence());
         let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z");
         let timestamp = now
             .format(format)

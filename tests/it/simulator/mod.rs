@@ -6,6 +6,7 @@ mod delegation_key;
 mod dfs;
 mod entra;
 mod fault;
+mod rights;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
