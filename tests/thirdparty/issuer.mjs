@@ -8,6 +8,7 @@
 //   POST /control/roll    {"retire_old": bool}: sign with a new key from now on; publish the old one
 //                                      beside it, or not
 //   GET  /control/requests             how often each public path was asked for
+//   GET  /control/storage-tokens       {"tokens"}: all that the broker's own identity was given
 //
 // Arguments: one JSON object with `certificate`, `key` (files), `modules` (node_modules), `tenant`,
 // `client` {id, secret, object_id}. Prints {"port"} when it listens.
@@ -31,6 +32,7 @@ let issuer;
 let service;
 let signingKey;
 const requests = {};
+const storageTokens = [];
 
 /** Starts to sign with a new key. There is no way to remove a key, so that the issuer is made anew. */
 async function roll(retireOld) {
@@ -74,6 +76,7 @@ async function storageToken(form) {
     appid: options.client.id,
   };
   const token = await sign(claims, STORAGE_TOKEN_SECONDS);
+  storageTokens.push(token);
   return [200, { token_type: "Bearer", expires_in: STORAGE_TOKEN_SECONDS, access_token: token }];
 }
 
@@ -88,6 +91,8 @@ async function control(path, body) {
       return [200, { kid: signingKey.kid }];
     case "/control/requests":
       return [200, requests];
+    case "/control/storage-tokens":
+      return [200, { tokens: storageTokens }];
     default:
       return [404, { error: "not_found" }];
   }

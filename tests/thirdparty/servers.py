@@ -78,6 +78,10 @@ class Issuer:
     def requests(self) -> dict[str, int]:
         return self._control("GET", "requests")
 
+    def storage_tokens(self) -> list[str]:
+        """Every token that was given to the broker's own identity."""
+        return self._control("GET", "storage-tokens")["tokens"]
+
     def _control(self, method: str, what: str, body: object = None) -> dict:
         url = f"{self.origin}/control/{what}"
         answer = self.session.request(method, url, json=body, timeout=REQUEST_SECONDS_MAX)
@@ -127,12 +131,35 @@ class Azurite:
         return self.service({"account_name": ACCOUNT, "account_key": self.account_key})
 
 
+class Clock:
+    """The time at which a server lives, as an offset from now that can be changed while it runs."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.shift(0)
+
+    def shift(self, seconds: int) -> None:
+        """From now on the server's clock is `seconds` ahead, or behind if negative."""
+        # Renamed into place, because the server may read at any moment.
+        fresh = self._file.with_suffix(".new")
+        fresh.write_text(str(seconds))
+        fresh.replace(self._file)
+
+    def node_flags(self) -> list[str | Path]:
+        return ["--require", Path(__file__).with_name("clock.cjs")]
+
+    def environment(self) -> dict[str, str]:
+        return {"CLOCK_OFFSET_FILE": str(self._file)}
+
+
 @contextlib.contextmanager
-def azurite(directory: Path, tls: Tls, account_key: str, *, https: bool) -> Iterator[Azurite]:
+def azurite(
+    directory: Path, tls: Tls, account_key: str, *, https: bool, clock: Clock | None = None
+) -> Iterator[Azurite]:
     """OAuth, and so user delegation keys, are to be had over HTTPS only.
 
-    A key's value depends on who asks and for when, not on the instance, so that a second instance
-    over plain HTTP accepts the same tokens. That is how `spr=https` can be proven.
+    A key's value depends on who asks and for when, not on the instance, so that other instances
+    accept the same tokens: one over plain HTTP, or one that lives at another time.
     """
     scheme, port = ("https" if https else "http"), services.free_port()
     program = toolbox.NODE_MODULES / "azurite/dist/src/blob/main.js"
@@ -143,10 +170,11 @@ def azurite(directory: Path, tls: Tls, account_key: str, *, https: bool) -> Iter
         flags += ["--cert", tls.certificate, "--key", tls.key, "--oauth", "basic"]
     service = services.Service(
         f"Azurite over {scheme}",
-        [toolbox.node(), program, *flags],
-        directory / f"azurite-{scheme}.log",
+        [toolbox.node(), *(clock.node_flags() if clock else []), program, *flags],
+        directory / f"azurite-{port}.log",
         cwd=directory,
-        env={"AZURITE_ACCOUNTS": f"{ACCOUNT}:{account_key}"},
+        env={"AZURITE_ACCOUNTS": f"{ACCOUNT}:{account_key}"}
+        | (clock.environment() if clock else {}),
     )
     with services.running(service, lambda: services.answers(port)):
         yield Azurite(f"{scheme}://127.0.0.1:{port}/{ACCOUNT}", account_key, tls.authority)
