@@ -1,4 +1,4 @@
-# The project's commands. `make` alone prints them. They work from any directory (`make -C`, `make -f`),
+# The project's commands; `make` alone prints them. They work from any directory (`make -C`, `-f`),
 # need Rust, a C compiler and Python 3.11 with venv, and install everything else into `.tools/`.
 
 ROOT := $(abspath $(dir $(lastword $(MAKEFILE_LIST))))
@@ -13,7 +13,8 @@ print_openapi := mkdir -p .tools && $(CARGO) run --quiet --locked -- openapi > .
 .PHONY: help demo test test-rust test-thirdparty check openapi clean-tools
 
 help: ## print this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' "$(ROOT)/Makefile" | awk -F'|' '{ printf "%-24s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' "$(ROOT)/Makefile" \
+		| awk -F'|' '{ printf "%-24s%s\n", $$1, $$2 }'
 
 demo: ## tell the whole story on the terminal, on loopback, against the built-in simulator
 	@$(in_root) $(CARGO) run --quiet -- demo
@@ -34,7 +35,7 @@ check: ## formatting, lints, documentation, dependency guards, and that openapi/
 	@$(in_root) RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --no-deps --document-private-items --locked
 	@$(in_root) $(print_openapi)
 	@$(in_root) diff --unified openapi/sas-broker.v1.json .tools/openapi.json \
-		|| { echo "openapi/sas-broker.v1.json has drifted from the code: run 'make openapi'" >&2; exit 1; }
+		|| { echo "openapi/ has drifted from the code: run 'make openapi'" >&2; exit 1; }
 
 openapi: ## write openapi/sas-broker.v1.json from the code
 	@$(in_root) $(print_openapi)

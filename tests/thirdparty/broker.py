@@ -22,7 +22,7 @@ from databases import Postgres, Sqlite
 BINARY = Path(os.environ["SAS_BROKER_BIN"])
 AUDIENCE = "api://sas-broker.test"
 # What a caller of the issuing endpoints must hold, as an application role.
-CALLER_ROLE = "SasBroker.Issue"
+CALLER_ROLE = "SasBroker.Caller"
 LIFETIME_SECONDS = 900
 COMMAND_SECONDS_MAX = 60
 
@@ -69,14 +69,9 @@ level = "{log_level}"
 def policy(around: Surroundings, reader: str, writer: str) -> dict:
     """The role table: one caller may read one container, another may write there too."""
     tenant = around.issuer.tenant
-
-    def grant(object_id: str, role: str) -> dict:
-        return {
-            "principal": {"service_principal": {"tenant_id": tenant, "object_id": object_id}},
-            "role": role,
-            "scope": {"account": servers.ACCOUNT, "container": "raw"},
-        }
-
+    principal = {"kind": "service_principal", "tenant_id": tenant}
+    scope = {"account": servers.ACCOUNT, "container": "raw"}
+    roles = {reader: "reader", writer: "contributor"}
     account = {
         "name": servers.ACCOUNT,
         "tenant_id": tenant,
@@ -85,7 +80,11 @@ def policy(around: Surroundings, reader: str, writer: str) -> dict:
         # Azurite leaves `scid` out of what it signs, and so refuses tokens that carry one.
         "correlation_id_supported": False,
     }
-    return {"accounts": [account], "grants": [grant(reader, "reader"), grant(writer, "contributor")]}
+    grants = [
+        {"principal": principal | {"object_id": object_id}, "role": role, "scope": scope}
+        for object_id, role in roles.items()
+    ]
+    return {"accounts": [account], "grants": grants}
 
 
 class Broker:

@@ -10,7 +10,7 @@ import services
 from broker import Surroundings, serving
 from databases import Postgres, Sqlite
 
-# A name that every layer has to escape: a space, `%`, `+`, `&`, `=`, `#`, `?` and letters beyond ASCII.
+# A name that every layer has to escape: a space, `%+&=#?` and letters beyond ASCII.
 AWKWARD_PATH = "2026/größe 100%+a&b=c#d?e.csv"
 PLAIN_PATH = "2026/11/file.csv"
 BLOBS = {PLAIN_PATH: b"a,b\n1,2\n", AWKWARD_PATH: b"c,d\n3,4\n"}

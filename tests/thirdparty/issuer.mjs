@@ -2,11 +2,11 @@
 // are oauth2-mock-server's, not ours, so that the broker's token check meets a stranger's tokens.
 //
 //   GET  /{tenant}/v2.0/.well-known/openid-configuration, /{tenant}/v2.0/jwks   oauth2-mock-server
-//   POST /{tenant}/oauth2/v2.0/token   the broker's own identity: client credentials -> a token that
-//                                      Blob storage accepts (v1 issuer, storage audience, oid, tid)
+//   POST /{tenant}/oauth2/v2.0/token   the broker's own identity: client credentials -> a token
+//                                      that Blob storage accepts
 //   POST /control/token   {"claims": {...}, "expires_in": s} -> {"token"}: a caller's access token
-//   POST /control/roll    {"retire_old": bool}: sign with a new key from now on; publish the old one
-//                                      beside it, or not
+//   POST /control/roll    {"retire_old": bool}: sign with a new key from now on; the old one stays
+//                                      published beside it, or not
 //   GET  /control/requests             how often each public path was asked for
 //   GET  /control/storage-tokens       {"tokens"}: all that the broker's own identity was given
 //
@@ -34,7 +34,7 @@ let signingKey;
 const requests = {};
 const storageTokens = [];
 
-/** Starts to sign with a new key. There is no way to remove a key, so that the issuer is made anew. */
+/** Starts to sign with a new key. No key can be removed, so that the issuer is made anew. */
 async function roll(retireOld) {
   const next = new OAuth2Issuer();
   next.url = origin + openIdPath;

@@ -1,4 +1,4 @@
-"""What the broker issues opens exactly what it says, for exactly as long, with other people's code."""
+"""What the broker issues opens what it says, as long as it says, with other people's code."""
 
 from datetime import UTC, datetime
 
@@ -126,11 +126,11 @@ def test_the_url_of_the_answer_opens_the_blob_as_it_stands(azurite, broker, issu
 
 
 @pytest.mark.parametrize(
-    ("request_", "code"),
+    ("asked", "code"),
     [({"permissions": "rw"}, "permission-not-granted"), ({"container": "other"}, "no-grant")],
 )
-def test_over_asking_is_refused_with_a_problem_and_no_token(broker, request_, code):
-    answer = broker.ask(broker.token_for(broker.reader), **request_)
+def test_over_asking_is_refused_with_a_problem_and_no_token(broker, asked, code):
+    answer = broker.ask(broker.token_for(broker.reader), **asked)
     assert (answer.status_code, answer.json()["code"]) == (403, code)
     assert answer.headers["content-type"] == "application/problem+json"
     assert "sig=" not in answer.text

