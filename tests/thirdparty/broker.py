@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 import requests
 
@@ -23,7 +23,7 @@ BINARY = Path(os.environ["SAS_BROKER_BIN"])
 AUDIENCE = "api://sas-broker.test"
 # What a caller of the issuing endpoints must hold, as an application role.
 CALLER_ROLE = "SasBroker.Caller"
-LIFETIME_SECONDS = 900
+SECRET_VARIABLE = "BROKER_CLIENT_SECRET"
 COMMAND_SECONDS_MAX = 60
 
 
@@ -36,15 +36,12 @@ class Surroundings:
     tls: servers.Tls
 
 
-def configuration(around: Surroundings, port: int, database_url: str, log_level: str) -> str:
+def configuration(around: Surroundings, port: int, database_url: str, log_filter: str) -> str:
     """The TOML file. The client secret is not in it: it comes from the environment."""
-    storage_host = around.azurite.endpoint.split("/")[2]
+    storage_host = urlsplit(around.azurite.endpoint).netloc
     return f"""
 [server]
 listen = "127.0.0.1:{port}"
-
-[database]
-url = "{database_url}"
 
 [cloud]
 name = "custom"
@@ -52,17 +49,24 @@ authority = "{around.issuer.origin}"
 allowed_hosts = ["{storage_host}"]
 ca_file = "{around.tls.authority}"
 
-[authentication]
+[entra]
 audiences = ["{AUDIENCE}"]
-tenants = [{{ tenant_id = "{around.issuer.tenant}" }}]
+application_role = "{CALLER_ROLE}"
+
+[[entra.tenants]]
+id = "{around.issuer.tenant}"
+
+[database]
+url = "{database_url}"
 
 [credentials.blob]
 kind = "client_secret"
 tenant_id = "{around.issuer.tenant}"
 client_id = "{around.issuer.client.id}"
+secret_env = "{SECRET_VARIABLE}"
 
 [log]
-level = "{log_level}"
+filter = "{log_filter}"
 """
 
 
@@ -96,7 +100,7 @@ class Broker:
         around: Surroundings,
         database: Sqlite | Postgres,
         *,
-        log_level: str = "info",
+        log_filter: str = "info",
     ) -> None:
         self.around = around
         self.database = database
@@ -107,8 +111,8 @@ class Broker:
         self._port = services.free_port()
         self.origin = f"http://127.0.0.1:{self._port}"
         self._file = self.directory / "config.toml"
-        self._file.write_text(configuration(around, self._port, database.url, log_level))
-        self._environment = {"SAS_BROKER__CREDENTIALS__BLOB__SECRET": around.issuer.client.secret}
+        self._file.write_text(configuration(around, self._port, database.url, log_filter))
+        self._environment = {SECRET_VARIABLE: around.issuer.client.secret}
         self.service: services.Service | None = None
 
     def run(self, *arguments: str | Path) -> subprocess.CompletedProcess:

@@ -17,7 +17,7 @@ from conftest import PLAIN_PATH
 
 @pytest.fixture
 def broker(directory, around, database):
-    with under_test.serving(directory, around, database, log_level="trace") as running:
+    with under_test.serving(directory, around, database, log_filter="trace") as running:
         yield running
 
 
