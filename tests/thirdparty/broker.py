@@ -126,9 +126,14 @@ class Broker:
             timeout=COMMAND_SECONDS_MAX,
         )
 
-    def apply_policy(self) -> None:
+    def apply_policy(self, *, without: str | None = None) -> None:
+        """The whole role table, or all of it but the grants of one object id."""
+        document = policy(self.around, self.reader, self.writer)
+        document["grants"] = [
+            grant for grant in document["grants"] if grant["principal"]["object_id"] != without
+        ]
         file = self.directory / "policy.json"
-        file.write_text(json.dumps(policy(self.around, self.reader, self.writer)))
+        file.write_text(json.dumps(document))
         self.run("apply", "-f", file)
 
     def audit_list(self) -> list[dict]:
