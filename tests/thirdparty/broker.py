@@ -1,0 +1,209 @@
+"""The broker under test: the real binary, its configuration, its command line, one process of it.
+
+`configuration` and `policy` are the only places that know the keys of the two files.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+import requests
+
+import servers
+import services
+from databases import Postgres, Sqlite
+
+BINARY = Path(os.environ["SAS_BROKER_BIN"])
+AUDIENCE = "api://sas-broker.test"
+# What a caller of the issuing endpoints must hold, as an application role.
+CALLER_ROLE = "SasBroker.Caller"
+SECRET_VARIABLE = "BROKER_CLIENT_SECRET"
+COMMAND_SECONDS_MAX = 60
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the broker is pointed at."""
+
+    issuer: servers.Issuer
+    azurite: servers.Azurite
+    tls: servers.Tls
+
+
+def configuration(around: Surroundings, port: int, database_url: str, log_filter: str) -> str:
+    """The TOML file. The client secret is not in it: it comes from the environment."""
+    storage_host = urlsplit(around.azurite.endpoint).netloc
+    return f"""
+[server]
+listen = "127.0.0.1:{port}"
+
+[cloud]
+name = "custom"
+authority = "{around.issuer.origin}"
+allowed_hosts = ["{storage_host}"]
+ca_file = "{around.tls.authority}"
+
+[entra]
+audiences = ["{AUDIENCE}"]
+application_role = "{CALLER_ROLE}"
+
+[[entra.tenants]]
+id = "{around.issuer.tenant}"
+
+[database]
+url = "{database_url}"
+
+[credentials.blob]
+kind = "client_secret"
+tenant_id = "{around.issuer.tenant}"
+client_id = "{around.issuer.client.id}"
+secret_env = "{SECRET_VARIABLE}"
+
+[log]
+filter = "{log_filter}"
+"""
+
+
+def policy(around: Surroundings, reader: str, writer: str) -> dict:
+    """The role table: one caller may read one container, another may write there too."""
+    tenant = around.issuer.tenant
+    principal = {"kind": "service_principal", "tenant_id": tenant}
+    scope = {"account": servers.ACCOUNT, "container": "raw"}
+    roles = {reader: "reader", writer: "contributor"}
+    account = {
+        "name": servers.ACCOUNT,
+        "tenant_id": tenant,
+        "blob_endpoint": around.azurite.endpoint,
+        "signing_identity": "blob",
+        # Azurite leaves `scid` out of what it signs, and so refuses tokens that carry one.
+        "correlation_id_supported": False,
+    }
+    grants = [
+        {"principal": principal | {"object_id": object_id}, "role": role, "scope": scope}
+        for object_id, role in roles.items()
+    ]
+    return {"accounts": [account], "grants": grants}
+
+
+class Broker:
+    """The binary with one configuration: its command line, and one serving process at a time."""
+
+    def __init__(
+        self,
+        directory: Path,
+        around: Surroundings,
+        database: Sqlite | Postgres,
+        *,
+        log_filter: str = "info",
+    ) -> None:
+        self.around = around
+        self.database = database
+        self.directory = directory / f"broker-{uuid.uuid4()}"
+        self.directory.mkdir()
+        self.log = self.directory / "broker.log"
+        self.reader, self.writer = str(uuid.uuid4()), str(uuid.uuid4())
+        self._port = services.free_port()
+        self.origin = f"http://127.0.0.1:{self._port}"
+        self._file = self.directory / "config.toml"
+        self._file.write_text(configuration(around, self._port, database.url, log_filter))
+        self._environment = {SECRET_VARIABLE: around.issuer.client.secret}
+        self.service: services.Service | None = None
+
+    def run(self, *arguments: str | Path) -> subprocess.CompletedProcess:
+        """One command of the command line; the test fails if it does."""
+        return subprocess.run(
+            [BINARY, "--config", self._file, *arguments],
+            env=self._environment,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS_MAX,
+        )
+
+    def apply_policy(self, *, without: str | None = None) -> None:
+        """The whole role table, or all of it but the grants of one object id."""
+        document = policy(self.around, self.reader, self.writer)
+        document["grants"] = [
+            grant for grant in document["grants"] if grant["principal"]["object_id"] != without
+        ]
+        file = self.directory / "policy.json"
+        file.write_text(json.dumps(document))
+        self.run("apply", "-f", file)
+
+    def audit_list(self) -> list[dict]:
+        """Every record of the journal, read from the database without the serving process."""
+        printed = self.run("audit", "list", "--output", "json", "--limit", "100000").stdout
+        return [json.loads(line) for line in printed.splitlines()]
+
+    def start(self) -> None:
+        command = [BINARY, "--config", self._file, "serve"]
+        self.service = services.Service("sas-broker", command, self.log, env=self._environment)
+        self.service.wait_until(self._is_ready)
+
+    def _is_ready(self) -> bool:
+        with contextlib.suppress(requests.ConnectionError):
+            return requests.get(f"{self.origin}/readyz", timeout=5).status_code == 200
+        return False
+
+    def stop(self) -> int:
+        """An orderly end; the exit status."""
+        return self.service.stop()
+
+    def token_for(self, object_id: str, **claims: object) -> str:
+        """An access token as Entra v2 gives it to an application that calls on its own behalf."""
+        application = str(uuid.uuid4())
+        usual = {
+            "aud": AUDIENCE,
+            "tid": self.around.issuer.tenant,
+            "oid": object_id,
+            "sub": object_id,
+            "azp": application,
+            "uti": uuid.uuid4().hex,
+            "ver": "2.0",
+            "roles": [CALLER_ROLE],
+        }
+        return self.around.issuer.token(**usual | claims)
+
+    def ask(
+        self, bearer: str, *, session: requests.Session | None = None, **request: object
+    ) -> requests.Response:
+        """`POST /v1/sas` for the container that the policy speaks of."""
+        body = {"account": servers.ACCOUNT, "container": "raw", "permissions": "r"} | request
+        return (session or requests).post(
+            f"{self.origin}/v1/sas",
+            json=body,
+            headers={"Authorization": f"Bearer {bearer}"},
+            timeout=servers.REQUEST_SECONDS_MAX,
+        )
+
+    def issued(self, object_id: str, **request: object) -> dict:
+        """The answer to a request that must succeed."""
+        answer = self.ask(self.token_for(object_id), **request)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+def signed_fields(token: str) -> dict[str, str]:
+    """The parameters of a SAS, decoded."""
+    return dict(parse_qsl(token, strict_parsing=True))
+
+
+@contextlib.contextmanager
+def serving(
+    directory: Path, around: Surroundings, database: Sqlite | Postgres, **options: str
+) -> Iterator[Broker]:
+    """A broker with its policy applied, answering requests."""
+    broker = Broker(directory, around, database, **options)
+    broker.apply_policy()
+    try:
+        broker.start()
+        yield broker
+    finally:
+        if broker.service:
+            broker.stop()

@@ -1,0 +1,87 @@
+"""Secrets stay in memory: nothing that opens anything is in the log or in the database.
+
+The broker talks as much as it can (`trace`). Then every secret of the run is looked for, in each
+form that it could have been written in.
+"""
+
+import base64
+from datetime import datetime
+from urllib.parse import quote
+
+import pytest
+from azure.identity import ClientSecretCredential
+
+import broker as under_test
+from conftest import PLAIN_PATH
+
+
+@pytest.fixture
+def broker(directory, around, database):
+    with under_test.serving(directory, around, database, log_filter="trace") as running:
+        yield running
+
+
+def forms(secret: str) -> set[bytes]:
+    """The text itself, percent-encoded, inside JSON, and the bytes that base64 text stands for."""
+    texts = {secret, quote(secret, safe=""), secret.replace("/", "\\/")}
+    found = {text.encode() for text in texts}
+    try:
+        raw = base64.b64decode(secret, validate=True)
+    except ValueError:
+        return found
+    return found | {raw, raw.hex().encode(), str(list(raw)).encode()}
+
+
+def delegation_key_value(broker: under_test.Broker, token: str) -> str:
+    """The key that `token` was signed with: Azurite gives everybody the same for the same times."""
+    signed = under_test.signed_fields(token)
+    issuer = broker.around.issuer
+    credential = ClientSecretCredential(
+        issuer.tenant,
+        issuer.client.id,
+        issuer.client.secret,
+        authority=issuer.origin,
+        disable_instance_discovery=True,
+        connection_verify=str(broker.around.tls.authority),
+    )
+    start, expiry = (datetime.fromisoformat(signed[name]) for name in ("skt", "ske"))
+    with broker.around.azurite.service(credential) as service:
+        headers = {"x-ms-version": signed["skv"]}
+        return service.get_user_delegation_key(start, expiry, headers=headers).value
+
+
+def use_every_secret(broker: under_test.Broker) -> dict[str, str]:
+    """Makes the broker handle each kind of secret, on paths that succeed and on paths that fail."""
+    issuer = broker.around.issuer
+    bearer = broker.token_for(broker.reader)
+    forged = bearer[:-8] + "AAAAAAAA"
+    issued = broker.ask(bearer, path=PLAIN_PATH).json()
+    assert broker.ask(bearer, permissions="rw").status_code == 403
+    assert broker.ask(forged).status_code == 401
+    assert broker.ask(bearer, permissions=bearer).status_code in (400, 422)
+    return {
+        "a bearer token": bearer,
+        "a bearer token's signature": bearer.rsplit(".", 1)[1],
+        "a forged bearer token": forged,
+        "the signature of a SAS": under_test.signed_fields(issued["token"])["sig"],
+        "the delegation key": delegation_key_value(broker, issued["token"]),
+        **{f"the broker's own token {n}": t for n, t in enumerate(issuer.storage_tokens())},
+        "the broker's client secret": issuer.client.secret,
+    }
+
+
+def test_no_secret_is_in_the_log_or_the_database(broker):
+    secrets = use_every_secret(broker)
+    assert broker.stop() == 0
+    places = {"log": broker.log.read_bytes(), "database": broker.database.contents()}
+    # The search itself can find something: what is meant to be there is there.
+    assert broker.reader.encode() in places["database"]
+    assert places["log"]
+    leaks = [
+        f"{what} is in the {place}"
+        for what, secret in secrets.items()
+        for place, content in places.items()
+        if any(form in content for form in forms(secret))
+    ]
+    assert not leaks
+    assert b"sig=" not in places["log"] + places["database"]
