@@ -1,16 +1,18 @@
 //! What the use cases need from the outside, as traits, one per aggregate. Adapters implement them;
 //! nothing here knows how. "Not found" is `Ok(None)`, never an error.
 
-use std::fmt;
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::domain::{
+    account::Account,
     audit::{Head, Row},
     change::ChangeSet,
     ids::{IdempotencyKey, ObjectId, TenantId, WriterId},
+    sas::UserDelegationKey,
     snapshot::PolicyTable,
 };
 
@@ -158,4 +160,44 @@ pub trait JournalReader: Send + Sync {
         before: Option<(i64, WriterId, i64)>,
         limit: usize,
     ) -> Result<Vec<Row>, StoreError>;
+}
+
+/// A wanted user delegation key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRequest {
+    /// The account that it signs for.
+    pub account: Arc<Account>,
+    /// Wanted start.
+    pub starts_at: OffsetDateTime,
+    /// Wanted expiry, at most seven days after the start.
+    pub expires_at: OffsetDateTime,
+    /// The directory of the users that tokens are bound to, if it is not the account's own.
+    pub delegated_tenant: Option<TenantId>,
+}
+
+/// Why there is no delegation key. Nothing in it is a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyFetchError {
+    /// Azure wants to be left alone for a while.
+    #[error("Azure throttles requests for delegation keys")]
+    Throttled {
+        /// For how long, if it says.
+        retry_after: Option<Duration>,
+    },
+    /// The broker's identity may not, or cannot sign in.
+    #[error("the broker's identity is refused: {0}")]
+    Denied(String),
+    /// No answer, or none that makes sense.
+    #[error("no delegation key could be had: {0}")]
+    Unavailable(String),
+    /// The account names a signing identity or an endpoint that the configuration does not allow.
+    #[error("{0}")]
+    Misconfigured(String),
+}
+
+/// Azure's Blob service, as the source of user delegation keys.
+#[async_trait]
+pub trait DelegationKeys: Send + Sync {
+    /// Asks for one key, within a bounded time.
+    async fn fetch(&self, request: &KeyRequest) -> Result<UserDelegationKey, KeyFetchError>;
 }

@@ -56,6 +56,7 @@ pub struct UserDelegationKey {
     pub(super) signed_service: FieldText,
     pub(super) signed_version: FieldText,
     pub(super) signed_delegated_user_tid: Option<Box<str>>,
+    signed_object_id: ObjectId,
     start: OffsetDateTime,
     expiry: OffsetDateTime,
     delegated_tenant_id: Option<TenantId>,
@@ -74,9 +75,9 @@ impl UserDelegationKey {
         if expiry <= start {
             return Err(InvalidKey::Window);
         }
-        elements
+        let signed_object_id = elements
             .signed_oid
-            .parse::<ObjectId>()
+            .parse()
             .map_err(|_| InvalidKey::Element("SignedOid"))?;
         tenant("SignedTid", elements.signed_tid)?;
         let delegated_tenant_id = elements
@@ -91,11 +92,18 @@ impl UserDelegationKey {
             signed_service: text("SignedService", elements.signed_service)?,
             signed_version: text("SignedVersion", elements.signed_version)?,
             signed_delegated_user_tid: elements.signed_delegated_user_tid.map(Into::into),
+            signed_object_id,
             start,
             expiry,
             delegated_tenant_id,
             hmac: hmac_key(elements.value)?,
         })
+    }
+
+    /// Whose rights every token made with it has: the broker's own identity.
+    #[must_use]
+    pub const fn signed_object_id(&self) -> ObjectId {
+        self.signed_object_id
     }
 
     /// The instant from which on it can be used.

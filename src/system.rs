@@ -1,0 +1,31 @@
+//! The machine's own clock and randomness: the only adapters of [`Clock`] and [`Entropy`], and the
+//! only place where the ambient ones may be asked.
+
+use aws_lc_rs::rand;
+use time::OffsetDateTime;
+
+use crate::ports::{Clock, Entropy};
+
+/// The system's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one adapter of the clock port"
+    )]
+    fn now(&self) -> OffsetDateTime {
+        OffsetDateTime::now_utc()
+    }
+}
+
+/// The system's random generator.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    fn fill(&self, bytes: &mut [u8]) {
+        rand::fill(bytes).expect("the operating system gives randomness");
+    }
+}
