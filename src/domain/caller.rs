@@ -1,8 +1,35 @@
 //! Who is calling: the verified content of an Entra access token.
+//!
+//! ```text
+//! token text -> UntrustedOrigin (which key set to look at, nothing more)
+//!            -> jws   the signature: RS256 by a published key, or nothing
+//!            -> claims, verify   what the payload says, held against what we expect
+//!            -> VerifiedToken { Caller, times, key }
+//! ```
+//!
+//! Nothing here fetches keys or remembers tokens; that is [`crate::app::authenticate`].
+
+mod claims;
+#[cfg(test)]
+pub(crate) mod forge;
+mod jws;
+mod key;
+mod strict_json;
+#[cfg(test)]
+mod tests;
+mod verify;
 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub use self::{
+    jws::{TOKEN_BYTES_MAX, verify_rs256},
+    key::{Fingerprint, IssuerKeys, KeyMembers, SigningKey, TokenVersion, UnfitIssuer, UnfitKey},
+    verify::{
+        KeyRef, TenantPolicy, TokenPolicy, TokenRefused, TokenTimes, UntrustedOrigin,
+        VerifiedToken, verify,
+    },
+};
 use super::{
     grant::Principal,
     ids::{AppRole, ObjectId, TenantId},
@@ -35,7 +62,7 @@ pub enum CallerKind {
     Application,
 }
 
-/// The verified content of an access token. `verify` is its only constructor.
+/// The verified content of an access token. [`verify`] is its only constructor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     pub(super) tenant_id: TenantId,

@@ -5,3 +5,4 @@
 mod sas_properties;
 mod sas_vectors;
 mod simulator;
+mod wycheproof;
