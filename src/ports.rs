@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::domain::{
     account::Account,
     audit::{Head, Row},
+    caller::{IssuerKeys, TokenVersion, UnfitIssuer},
     change::ChangeSet,
     ids::{IdempotencyKey, ObjectId, TenantId, WriterId},
     sas::UserDelegationKey,
@@ -34,6 +35,34 @@ pub trait Entropy: Send + Sync + fmt::Debug {
         let millis = u64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
         uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
     }
+}
+
+/// Why an issuer's keys could not be fetched. No text in it comes from a token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeySourceError {
+    /// No answer, or not in time.
+    #[error("the identity provider is unreachable: {0}")]
+    Unreachable(String),
+    /// An answer that is no success.
+    #[error("the identity provider answered with status {0}")]
+    Status(u16),
+    /// An answer that cannot be read.
+    #[error("the identity provider's answer is unusable: {0}")]
+    Malformed(&'static str),
+    /// An answer about somebody else, or without usable keys.
+    #[error(transparent)]
+    Unfit(#[from] UnfitIssuer),
+}
+
+/// Entra's discovery documents and signing keys.
+#[async_trait]
+pub trait KeySource: Send + Sync {
+    /// The issuer of one directory's tokens of one version, with the keys that it publishes now.
+    async fn fetch(
+        &self,
+        tenant_id: TenantId,
+        version: TokenVersion,
+    ) -> Result<IssuerKeys, KeySourceError>;
 }
 
 /// Why the database could not serve. It is never the caller's fault.

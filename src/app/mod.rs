@@ -1,5 +1,10 @@
 //! x
 pub mod access;
+mod backoff;
 pub mod explain;
+mod flight;
+pub mod issuer_keys;
 pub mod key_ring;
 pub mod policy;
+#[cfg(test)]
+pub(crate) mod testing;

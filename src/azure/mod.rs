@@ -3,4 +3,5 @@
 
 pub mod credential;
 pub mod delegation_key;
+pub mod entra;
 pub mod http;

@@ -29,6 +29,9 @@ pub(crate) static FIRST: LazyLock<TestKey> = LazyLock::new(|| TestKey::generate(
 /// The key that it rolls over to.
 pub(crate) static SECOND: LazyLock<TestKey> = LazyLock::new(|| TestKey::generate("second"));
 
+/// Another key under the first one's `kid`.
+pub(crate) static FIRST_REPLACED: LazyLock<TestKey> = LazyLock::new(|| TestKey::generate("first"));
+
 /// A private key with the id under which it signs.
 pub(crate) struct TestKey {
     pub(crate) kid: &'static str,
