@@ -1,5 +1,6 @@
 //! x
 pub mod access;
+pub mod authenticate;
 mod backoff;
 pub mod explain;
 mod flight;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod azure;
 mod sas_properties;
 mod sas_vectors;
 mod simulator;
