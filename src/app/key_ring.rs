@@ -55,6 +55,16 @@ struct SlotName {
     delegated_tenant: Option<TenantId>,
 }
 
+impl SlotName {
+    fn new(account: &Account, delegated_tenant: Option<TenantId>) -> Self {
+        Self {
+            account: account.name.clone(),
+            identity: account.signing_identity.clone(),
+            delegated_tenant,
+        }
+    }
+}
+
 /// The keys.
 pub struct KeyRing {
     source: Arc<dyn DelegationKeys>,
@@ -69,7 +79,7 @@ struct Slot {
     held: ArcSwapOption<Held>,
     pause: Mutex<Option<Pause>>,
     /// Held while a request fetches and waits.
-    fetching: tokio::sync::Mutex<()>,
+    fetching: Arc<tokio::sync::Mutex<()>>,
     renewing: AtomicBool,
 }
 
@@ -114,11 +124,7 @@ impl KeyRing {
         delegated_tenant: Option<TenantId>,
         until: OffsetDateTime,
     ) -> Result<Arc<UserDelegationKey>, KeyUnavailable> {
-        let name = SlotName {
-            account: account.name.clone(),
-            identity: account.signing_identity.clone(),
-            delegated_tenant,
-        };
+        let name = SlotName::new(account, delegated_tenant);
         let slot = match self.slots.get(&name) {
             Some(slot) => slot,
             None => self
@@ -132,17 +138,41 @@ impl KeyRing {
             }
             return Ok(Arc::clone(&held.key));
         }
-        let _fetching = slot.fetching.lock().await;
+        let fetching = Arc::clone(&slot.fetching).lock_owned().await;
         if let Some(held) = self.living(&slot, until) {
             return Ok(Arc::clone(&held.key));
         }
-        match self.fetch(&slot, account, delegated_tenant).await {
+        // In a task of its own, which keeps the lock: a request that is dropped while it waits must
+        // not make the next one ask again.
+        let (ring, own_slot, own_account) =
+            (Arc::clone(self), Arc::clone(&slot), Arc::clone(account));
+        let fetch = tokio::spawn(async move {
+            let fetched = ring.fetch(&own_slot, &own_account, delegated_tenant).await;
+            drop(fetching);
+            fetched
+        });
+        match fetch.await.expect("a fetch neither panics nor is aborted") {
             Ok(key) => Ok(key),
             Err(unavailable) => {
                 let shorter = self.living(&slot, self.clock.now());
                 shorter.map(|held| Arc::clone(&held.key)).ok_or(unavailable)
             }
         }
+    }
+
+    /// A key in memory that is valid now and covers the whole window from `from` to `until`: for
+    /// signing a recorded window again. Nothing is fetched.
+    #[must_use]
+    pub fn covering(
+        &self,
+        account: &Account,
+        delegated_tenant: Option<TenantId>,
+        from: OffsetDateTime,
+        until: OffsetDateTime,
+    ) -> Option<Arc<UserDelegationKey>> {
+        let slot = self.slots.get(&SlotName::new(account, delegated_tenant))?;
+        let held = self.living(&slot, until)?;
+        (held.key.start() <= from).then(|| Arc::clone(&held.key))
     }
 
     /// The held key, if it is valid now and at least until `until`.
@@ -390,6 +420,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_fetch_goes_on_when_the_one_who_started_it_is_gone() {
+        let world = world();
+        let (ring, account) = (Arc::clone(&world.ring), Arc::clone(&world.account));
+        let until = world.clock.now() + Duration::hours(1);
+        let user = tokio::spawn(async move { ring.key(&account, None, until).await });
+        while world.calls() == 0 {
+            tokio::task::yield_now().await;
+        }
+        user.abort();
+        assert!(
+            user.await.unwrap_err().is_cancelled(),
+            "gone before the answer"
+        );
+        world.key().await.unwrap();
+        assert_eq!(world.calls(), 1);
+    }
+
+    #[tokio::test]
     async fn a_failed_fetch_is_shared_by_its_waiters_and_paused_not_kept() {
         let world = world();
         world.service.down.store(true, Ordering::SeqCst);
@@ -469,5 +517,26 @@ mod tests {
         world.ring.key(&Arc::new(other), None, until).await.unwrap();
         world.ring.key(&world.account, None, until).await.unwrap();
         assert_eq!(world.calls(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_recorded_window_is_covered_by_a_held_key_or_by_none() {
+        let world = world();
+        let (minute, foreign) = (Duration::minutes(1), Some(TenantId(Uuid::from_u128(9))));
+        let covering = |tenant, from, until| {
+            let key = world.ring.covering(&world.account, tenant, from, until);
+            key.is_some()
+        };
+        let now = world.clock.now();
+        assert!(!covering(None, now, now + minute), "nothing is held yet");
+        let key = world.key().await.unwrap();
+        let (start, expiry) = (key.start(), key.expiry());
+        assert!(covering(None, start, expiry));
+        assert!(!covering(None, start - minute, expiry));
+        assert!(!covering(None, start, expiry + minute));
+        assert!(!covering(foreign, start, expiry));
+        world.clock.advance(expiry - now);
+        assert!(!covering(None, start, expiry), "the key has ended");
+        assert_eq!(world.calls(), 1, "nothing was fetched for it");
     }
 }

@@ -34,7 +34,7 @@ use tracing::warn;
 use url::Url;
 use uuid::Uuid;
 
-use super::http::sdk_options;
+use super::http::{sdk_options, with_causes};
 use crate::{
     domain::ids::TenantId,
     ports::{Clock, Entropy},
@@ -115,6 +115,28 @@ pub enum CredentialError {
 impl From<azure_core::Error> for CredentialError {
     fn from(error: azure_core::Error) -> Self {
         Self::Refused(error.to_string())
+    }
+}
+
+/// Why no token could be had: Entra's code at most, nothing else of what it said. A type of its own,
+/// because the SDK's layers put texts of theirs over whatever a credential says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum SignInFailed {
+    /// Entra said no.
+    #[error("Entra answered {0}")]
+    Refused(String),
+    /// No answer, or none of Entra's.
+    #[error("Entra could not be asked for a token, or gave none")]
+    Unavailable,
+    /// Not in time.
+    #[error("the token request timed out")]
+    TimedOut,
+}
+
+impl From<SignInFailed> for azure_core::Error {
+    fn from(failed: SignInFailed) -> Self {
+        let text = failed.to_string();
+        Self::with_error(ErrorKind::Credential, failed, text)
     }
 }
 
@@ -319,12 +341,8 @@ async fn fetch(
 ) -> azure_core::Result<AccessToken> {
     let token = tokio::time::timeout(TOKEN_TIMEOUT, inner.get_token(&[scope], None))
         .await
-        .map_err(|_| {
-            azure_core::Error::with_message(ErrorKind::Credential, "the token request timed out")
-        })?
-        .map_err(|error| {
-            azure_core::Error::with_message(ErrorKind::Credential, describe(&error))
-        })?;
+        .map_err(|_| SignInFailed::TimedOut)?
+        .map_err(|error| SignInFailed::from(&error))?;
     let now = clock.now();
     let renew_from = now + (token.expires_on - now) / 2;
     let mut all = held.write().unwrap_or_else(PoisonError::into_inner);
@@ -368,23 +386,15 @@ impl TokenCredential for Steady {
     }
 }
 
-/// What may be said of a failed sign-in: Entra's code, or the kind of failure.
-fn describe(error: &azure_core::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    match text.find("AADSTS") {
-        Some(at) => {
-            let digits = text[at + 6..]
-                .chars()
-                .take_while(char::is_ascii_digit)
-                .count();
-            format!("Entra answered {}", &text[at..at + 6 + digits])
-        }
-        None => "Entra could not be asked for a token, or gave none".to_owned(),
+impl From<&azure_core::Error> for SignInFailed {
+    fn from(error: &azure_core::Error) -> Self {
+        let text = with_causes(error);
+        let Some(at) = text.find("AADSTS") else {
+            return Self::Unavailable;
+        };
+        let code = &text[at..];
+        let digits = code[6..].chars().take_while(char::is_ascii_digit).count();
+        Self::Refused(code[..6 + digits].to_owned())
     }
 }
 

@@ -2,7 +2,7 @@
 //! the official client. Its parsed model would round the times, so the answer's own text is kept:
 //! the service derives the key from it again.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, error::Error, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use azure_core::{
@@ -15,7 +15,7 @@ use reqwest::Client;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::http::sdk_options;
+use super::{credential::SignInFailed, http::sdk_options};
 use crate::{
     domain::{
         cloud::{Cloud, Service},
@@ -150,6 +150,16 @@ impl DelegationKeys for BlobKeys {
 
 /// What went wrong, without any text of the answer.
 fn classify(error: &azure_core::Error) -> KeyFetchError {
+    let first: &(dyn Error + 'static) = error;
+    let mut causes = std::iter::successors(Some(first), |cause| (*cause).source());
+    if let Some(failed) = causes.find_map(|cause| cause.downcast_ref::<SignInFailed>()) {
+        return match failed {
+            SignInFailed::Refused(_) => KeyFetchError::Denied(failed.to_string()),
+            SignInFailed::Unavailable | SignInFailed::TimedOut => {
+                KeyFetchError::Unavailable(failed.to_string())
+            }
+        };
+    }
     match error.kind() {
         ErrorKind::HttpResponse {
             status, error_code, ..
@@ -162,7 +172,6 @@ fn classify(error: &azure_core::Error) -> KeyFetchError {
                 _ => KeyFetchError::Unavailable(said),
             }
         }
-        ErrorKind::Credential => KeyFetchError::Denied(error.to_string()),
         _ => KeyFetchError::Unavailable("the blob endpoint could not be reached".to_owned()),
     }
 }

@@ -2,6 +2,7 @@
 //! server of chosen answers where the other side has to misbehave.
 
 mod answers;
+mod delegation_key;
 mod entra;
 
 use std::{
