@@ -116,34 +116,53 @@ pub struct ClaimKey {
     pub key: IdempotencyKey,
 }
 
+/// What a journal transaction is for, which decides how it locks the role table's version. It is
+/// said at the start, because raising a lock half-way is how two replicas deadlock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To record decisions: the version may not change until it ends, but others may record too.
+    Record,
+    /// To change the role table: nobody else may record or change until it ends.
+    Change,
+}
+
 /// The journal, as its one writer per process sees it.
 #[async_trait]
 pub trait JournalStore: Send + Sync {
-    /// Begins the transaction of one group commit. It locks the role table's version against change
-    /// until it ends, so that what is recorded in it was decided on the version that it reads.
-    async fn begin(&self) -> Result<Box<dyn JournalTx>, StoreError>;
+    /// Begins the transaction of one group commit, or of one change. It locks the role table's
+    /// version against change until it ends, so that what is recorded in it was decided on the
+    /// version that it reads.
+    async fn begin(&self, purpose: Purpose) -> Result<Box<dyn JournalTx>, StoreError>;
     /// Where a chain ends; `None` if it has no record.
     async fn head(&self, writer: WriterId) -> Result<Option<Head>, StoreError>;
     /// The heads of the `limit` chains that were written last.
     async fn newest_heads(&self, limit: usize) -> Result<Vec<Head>, StoreError>;
     /// A claim that has not expired at `now` (Unix microseconds).
     async fn claim(&self, key: &ClaimKey, now: i64) -> Result<Option<KeyClaim>, StoreError>;
+    /// Removes at most `limit` claims that have expired at `now` (Unix microseconds); returns how
+    /// many.
+    async fn purge_claims(&self, now: i64, limit: usize) -> Result<usize, StoreError>;
 }
 
-/// One group commit. Dropped without `commit`, it changes nothing.
+/// One group commit. Dropped without `commit`, it changes nothing. After an error it may only be
+/// dropped.
 #[async_trait]
 pub trait JournalTx: Send {
     /// The role table's version, which stays so until this transaction ends.
     async fn policy_version(&mut self) -> Result<i64, StoreError>;
     /// Takes the key unless a live claim holds it at `now` (Unix microseconds): true if taken.
     async fn claim(&mut self, claim: &KeyClaim, now: i64) -> Result<bool, StoreError>;
-    /// Makes every edit and raises the version by one. The caller has checked `based_on`.
+    /// Makes every edit and raises the version by one, to the number that it returns; only in a
+    /// transaction begun for [`Purpose::Change`]. The caller has checked `based_on`.
     /// `at` is Unix microseconds, `by` the author, for the rows' own columns.
-    async fn change(&mut self, changes: &ChangeSet, by: &str, at: i64) -> Result<(), StoreError>;
-    /// Appends rows, in order, and moves the chain's head to the last of them.
+    async fn change(&mut self, changes: &ChangeSet, by: &str, at: i64) -> Result<i64, StoreError>;
+    /// Appends rows of one chain, in order, and moves its head to the last of them.
     async fn append(&mut self, rows: &[Row]) -> Result<(), StoreError>;
-    /// Makes it durable.
+    /// Makes it durable. Any error is [`StoreError::Unclear`]: it may or may not have happened.
     async fn commit(self: Box<Self>) -> Result<(), StoreError>;
+    /// Ends it without effect. A mere drop does so too, but costs the connection, which is then in
+    /// an unknown state.
+    async fn abandon(self: Box<Self>) -> Result<(), StoreError>;
 }
 
 /// Filters of a journal search; absent ones match everything.
@@ -163,6 +182,8 @@ pub struct AuditFilter {
     pub kind: Option<String>,
     /// Of this issuance.
     pub issuance_id: Option<Uuid>,
+    /// Of the token with this signature: SHA-256 of its base64 text, in lower-case hex.
+    pub signature_sha256: Option<String>,
 }
 
 /// The journal, as those see it who read it.
@@ -174,12 +195,14 @@ pub trait JournalReader: Send + Sync {
         after: Option<(WriterId, i64)>,
         limit: usize,
     ) -> Result<Vec<Row>, StoreError>;
+    /// Where a chain ends; `None` if it has no head.
+    async fn head(&self, writer: WriterId) -> Result<Option<Head>, StoreError>;
     /// One row.
     async fn row(&self, writer: WriterId, seq: i64) -> Result<Option<Row>, StoreError>;
     /// At most `limit` heads after a writer, in the order of writers.
     async fn heads(&self, after: Option<WriterId>, limit: usize) -> Result<Vec<Head>, StoreError>;
     /// Copies at most `limit` rows that search does not know yet into the search table, in one
-    /// transaction; returns how many.
+    /// transaction; returns how many. Several replicas may do so at once.
     async fn follow(&self, limit: usize) -> Result<usize, StoreError>;
     /// At most `limit` rows, newest first, before a cursor (`at`, writer, sequence) of an earlier
     /// page.

@@ -6,7 +6,7 @@
 //! in a record is a secret: of a signature it holds the SHA-256 of its base64 text, the form in which
 //! Azure's storage logs carry it (`tokenHash`).
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,9 @@ use super::{
     permission::{PermissionSet, SignedResource},
     time_text,
 };
+
+/// Verification.
+pub mod verify;
 
 /// The stored format's version, the `v` of every record.
 pub const FORMAT: u32 = 1;
@@ -101,6 +104,21 @@ pub enum Actor {
     Broker,
 }
 
+impl fmt::Display for Actor {
+    /// The short form, for the `updated_by` of rows.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Caller {
+                tenant_id,
+                object_id,
+                ..
+            } => write!(f, "caller:{tenant_id}/{object_id}"),
+            Self::Console { name } => f.write_str(name),
+            Self::Broker => f.write_str("broker"),
+        }
+    }
+}
+
 /// A grant that weighed in a decision, at the version that it had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct GrantRef {
@@ -111,7 +129,7 @@ pub struct GrantRef {
 }
 
 /// What was asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Asked {
     /// Storage account.
     pub account: AccountName,
