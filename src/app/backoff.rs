@@ -46,7 +46,7 @@ pub(super) fn jittered(around: Duration, entropy: &dyn Entropy) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::testing::{FixedEntropy, SeededEntropy};
+    use crate::testing::{FixedEntropy, SeededEntropy};
 
     const BACKOFF: Backoff = Backoff {
         first: Duration::seconds(5),

@@ -14,6 +14,7 @@ use quick_cache::sync::Cache;
 use time::{Duration, OffsetDateTime};
 use tracing::{info, warn};
 
+use super::backoff::{Backoff, jittered};
 use crate::{
     domain::{
         account::Account,
@@ -27,16 +28,14 @@ use crate::{
 
 /// Most keys in memory, which is also most accounts in use at once; the least used go first.
 const KEYS_MAX: usize = 20_000;
-/// Pause after a first failure, in seconds; doubles with each further one.
-const PAUSE_SECONDS_MIN: i64 = 2;
-/// Longest pause, in seconds: an outage that ends is noticed within it.
-const PAUSE_SECONDS_MAX: i64 = 60;
-/// A key is renewed at this part of its life, in percent, …
-const RENEW_PERCENT: i64 = 80;
-/// … less up to this many percent, so that replicas and accounts do not ask in step.
-const RENEW_JITTER_PERCENT: i64 = 10;
-
-const _: () = assert!(RENEW_JITTER_PERCENT < RENEW_PERCENT && RENEW_PERCENT < 100);
+/// How long a failing service is left alone: an outage that ends is noticed within a minute.
+const BACKOFF: Backoff = Backoff {
+    first: Duration::seconds(2),
+    longest: Duration::seconds(60),
+};
+/// A key is renewed at about this part of its life, in percent, moved by up to a tenth of it either
+/// way, so that replicas and accounts do not ask in step.
+const RENEW_PERCENT: i32 = 75;
 
 /// There is no key that could sign, now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,16 +52,6 @@ struct SlotName {
     account: AccountName,
     identity: SigningIdentity,
     delegated_tenant: Option<TenantId>,
-}
-
-impl SlotName {
-    fn new(account: &Account, delegated_tenant: Option<TenantId>) -> Self {
-        Self {
-            account: account.name.clone(),
-            identity: account.signing_identity.clone(),
-            delegated_tenant,
-        }
-    }
 }
 
 /// The keys.
@@ -124,7 +113,11 @@ impl KeyRing {
         delegated_tenant: Option<TenantId>,
         until: OffsetDateTime,
     ) -> Result<Arc<UserDelegationKey>, KeyUnavailable> {
-        let name = SlotName::new(account, delegated_tenant);
+        let name = SlotName {
+            account: account.name.clone(),
+            identity: account.signing_identity.clone(),
+            delegated_tenant,
+        };
         let slot = match self.slots.get(&name) {
             Some(slot) => slot,
             None => self
@@ -151,28 +144,20 @@ impl KeyRing {
             drop(fetching);
             fetched
         });
-        match fetch.await.expect("a fetch neither panics nor is aborted") {
+        let interrupted = |_| {
+            let reason = KeyFetchError::Unavailable("the fetch was interrupted".to_owned());
+            Err(KeyUnavailable {
+                reason,
+                retry_after: std::time::Duration::from_secs(1),
+            })
+        };
+        match fetch.await.unwrap_or_else(interrupted) {
             Ok(key) => Ok(key),
             Err(unavailable) => {
                 let shorter = self.living(&slot, self.clock.now());
                 shorter.map(|held| Arc::clone(&held.key)).ok_or(unavailable)
             }
         }
-    }
-
-    /// A key in memory that is valid now and covers the whole window from `from` to `until`: for
-    /// signing a recorded window again. Nothing is fetched.
-    #[must_use]
-    pub fn covering(
-        &self,
-        account: &Account,
-        delegated_tenant: Option<TenantId>,
-        from: OffsetDateTime,
-        until: OffsetDateTime,
-    ) -> Option<Arc<UserDelegationKey>> {
-        let slot = self.slots.get(&SlotName::new(account, delegated_tenant))?;
-        let held = self.living(&slot, until)?;
-        (held.key.start() <= from).then(|| Arc::clone(&held.key))
     }
 
     /// The held key, if it is valid now and at least until `until`.
@@ -241,9 +226,8 @@ impl KeyRing {
     ) -> Arc<UserDelegationKey> {
         let now = self.clock.now();
         let life = key.expiry() - now;
-        let percent = RENEW_PERCENT - self.draw(RENEW_JITTER_PERCENT + 1);
         let key = Arc::new(key);
-        let renew_at = now + Duration::seconds(life.whole_seconds() * percent / 100);
+        let renew_at = now + jittered(life * RENEW_PERCENT / 100, self.entropy.as_ref());
         slot.held.store(Some(Arc::new(Held {
             key: Arc::clone(&key),
             renew_at,
@@ -256,20 +240,20 @@ impl KeyRing {
 
     fn pause(&self, slot: &Slot, account: &Account, reason: KeyFetchError) -> KeyUnavailable {
         let mut pause = slot.pause.lock().unwrap_or_else(PoisonError::into_inner);
-        let failures = pause.as_ref().map_or(0, |pause| pause.failures);
-        let doubled = PAUSE_SECONDS_MIN << failures.min(5);
+        let failures = pause.as_ref().map_or(0, |pause| pause.failures) + 1;
         let wanted = match &reason {
             KeyFetchError::Throttled {
                 retry_after: Some(wait),
-            } => i64::try_from(wait.as_secs()).unwrap_or(PAUSE_SECONDS_MAX),
-            _ => doubled,
+            } => Duration::try_from(*wait)
+                .unwrap_or(BACKOFF.longest)
+                .min(BACKOFF.longest),
+            _ => BACKOFF.wait(failures, self.entropy.as_ref()),
         };
-        let seconds = wanted.clamp(PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX);
-        let jitter = self.draw(1 + 1_000 * seconds / 2);
-        let until = self.clock.now() + Duration::seconds(seconds) + Duration::milliseconds(jitter);
-        warn!(account = %account.name, %reason, pause_seconds = seconds, "no user delegation key");
+        let until = self.clock.now() + wanted;
+        let pause_seconds = wanted.whole_seconds();
+        warn!(account = %account.name, %reason, pause_seconds, "no user delegation key");
         *pause = Some(Pause {
-            failures: failures + 1,
+            failures,
             until,
             reason,
         });
@@ -289,13 +273,6 @@ impl KeyRing {
             retry_after: wait,
         })
     }
-
-    /// A number from 0 to right below `end`.
-    fn draw(&self, end: i64) -> i64 {
-        let mut bytes = [0; 4];
-        self.entropy.fill(&mut bytes);
-        i64::from(u32::from_le_bytes(bytes)) % end
-    }
 }
 
 #[cfg(test)]
@@ -307,22 +284,10 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::{domain::sas::KeyElements, system::SystemEntropy};
-
-    #[derive(Debug)]
-    struct TestClock(Mutex<OffsetDateTime>);
-
-    impl TestClock {
-        fn advance(&self, by: Duration) {
-            *self.0.lock().unwrap() += by;
-        }
-    }
-
-    impl Clock for TestClock {
-        fn now(&self) -> OffsetDateTime {
-            *self.0.lock().unwrap()
-        }
-    }
+    use crate::{
+        domain::sas::KeyElements,
+        testing::{FakeClock, SeededEntropy},
+    };
 
     #[derive(Default)]
     struct Service {
@@ -356,19 +321,19 @@ mod tests {
     }
 
     struct World {
-        clock: Arc<TestClock>,
+        clock: Arc<FakeClock>,
         service: Arc<Service>,
         ring: Arc<KeyRing>,
         account: Arc<Account>,
     }
 
     fn world() -> World {
-        let clock = Arc::new(TestClock(Mutex::new(datetime!(2026-11-23 10:00 UTC))));
+        let clock = Arc::new(FakeClock::at(datetime!(2026-11-23 10:00 UTC)));
         let service = Arc::new(Service::default());
         let ring = KeyRing::new(
             Arc::clone(&service) as Arc<dyn DelegationKeys>,
             Arc::clone(&clock) as Arc<dyn Clock>,
-            Arc::new(SystemEntropy),
+            Arc::new(SeededEntropy::default()),
             86_400,
         );
         let account = Account {
@@ -447,7 +412,8 @@ mod tests {
             tokio::spawn(async move { ring.key(&account, None, until).await.unwrap_err() })
         });
         for user in users.collect::<Vec<_>>() {
-            assert!(user.await.unwrap().retry_after >= std::time::Duration::from_secs(2));
+            let wait = user.await.unwrap().retry_after;
+            assert!(wait >= std::time::Duration::from_millis(1_800), "{wait:?}");
         }
         assert_eq!(world.calls(), 1);
         world.service.down.store(false, Ordering::SeqCst);
@@ -466,19 +432,19 @@ mod tests {
             world.clock.advance(Duration::try_from(wait).unwrap());
         }
         assert_eq!(world.calls(), 8);
-        assert!(waits[0] >= 2.0 && waits[0] <= 3.1, "{waits:?}");
-        assert!(waits[7] >= 60.0 && waits[7] <= 90.1, "{waits:?}");
+        assert!(waits[0] >= 1.8 && waits[0] <= 2.2, "{waits:?}");
+        assert!(waits[7] >= 54.0 && waits[7] <= 66.0, "{waits:?}");
     }
 
     #[tokio::test]
-    async fn a_key_is_renewed_behind_the_requests_between_70_and_80_percent_of_its_life() {
+    async fn a_key_is_renewed_behind_the_requests_between_67_and_83_percent_of_its_life() {
         let world = world();
         let first = world.key().await.unwrap();
         let life = first.expiry() - world.clock.now();
-        world.clock.advance(life * 69 / 100);
+        world.clock.advance(life * 67 / 100);
         world.key().await.unwrap();
         assert_eq!(world.calls(), 1);
-        world.clock.advance(life * 12 / 100);
+        world.clock.advance(life * 16 / 100);
         let still = world.key().await.unwrap();
         assert_eq!(still.expiry(), first.expiry(), "nobody waits");
         while world.calls() < 2 || world.key().await.unwrap().expiry() == first.expiry() {
@@ -517,26 +483,5 @@ mod tests {
         world.ring.key(&Arc::new(other), None, until).await.unwrap();
         world.ring.key(&world.account, None, until).await.unwrap();
         assert_eq!(world.calls(), 3);
-    }
-
-    #[tokio::test]
-    async fn a_recorded_window_is_covered_by_a_held_key_or_by_none() {
-        let world = world();
-        let (minute, foreign) = (Duration::minutes(1), Some(TenantId(Uuid::from_u128(9))));
-        let covering = |tenant, from, until| {
-            let key = world.ring.covering(&world.account, tenant, from, until);
-            key.is_some()
-        };
-        let now = world.clock.now();
-        assert!(!covering(None, now, now + minute), "nothing is held yet");
-        let key = world.key().await.unwrap();
-        let (start, expiry) = (key.start(), key.expiry());
-        assert!(covering(None, start, expiry));
-        assert!(!covering(None, start - minute, expiry));
-        assert!(!covering(None, start, expiry + minute));
-        assert!(!covering(foreign, start, expiry));
-        world.clock.advance(expiry - now);
-        assert!(!covering(None, start, expiry), "the key has ended");
-        assert_eq!(world.calls(), 1, "nothing was fetched for it");
     }
 }

@@ -1,11 +1,19 @@
-//! x
+//! Use cases, one verb per file. They see the outside through ports and decide nothing themselves:
+//! decisions are made in [`crate::domain`].
+//!
+//! Read [`issue`] first: it is the product's main path.
+
 pub mod access;
+pub mod apply;
 pub mod authenticate;
 mod backoff;
 pub mod explain;
 mod flight;
+pub mod idempotency;
+pub mod issue;
 pub mod issuer_keys;
 pub mod key_ring;
+pub mod mint;
 pub mod policy;
-#[cfg(test)]
-pub(crate) mod testing;
+pub mod record;
+pub mod verify_journal;

@@ -402,23 +402,14 @@ impl From<&azure_core::Error> for SignInFailed {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use time::{OffsetDateTime, macros::datetime};
+    use time::macros::datetime;
 
     use super::*;
-    use crate::domain::time_text;
-
-    #[derive(Debug)]
-    struct FixedClock(std::sync::Mutex<OffsetDateTime>);
-
-    impl Clock for FixedClock {
-        fn now(&self) -> OffsetDateTime {
-            *self.0.lock().unwrap()
-        }
-    }
+    use crate::{domain::time_text, testing::FakeClock};
 
     #[derive(Debug)]
     struct Entra {
-        clock: Arc<FixedClock>,
+        clock: Arc<FakeClock>,
         calls: AtomicUsize,
         down: std::sync::atomic::AtomicBool,
     }
@@ -441,10 +432,8 @@ mod tests {
         }
     }
 
-    fn world() -> (Arc<FixedClock>, Arc<Entra>, Arc<Steady>) {
-        let clock = Arc::new(FixedClock(std::sync::Mutex::new(
-            datetime!(2026-11-23 10:00 UTC),
-        )));
+    fn world() -> (Arc<FakeClock>, Arc<Entra>, Arc<Steady>) {
+        let clock = Arc::new(FakeClock::at(datetime!(2026-11-23 10:00 UTC)));
         let entra = Arc::new(Entra {
             clock: Arc::clone(&clock),
             calls: AtomicUsize::new(0),
@@ -473,14 +462,14 @@ mod tests {
         let (clock, entra, steady) = world();
         steady.get_token(&["s"], None).await.unwrap();
         entra.down.store(true, Ordering::SeqCst);
-        *clock.0.lock().unwrap() += time::Duration::minutes(40);
+        clock.advance(time::Duration::minutes(40));
         let served = steady.get_token(&["s"], None).await.unwrap();
         assert_eq!(served.token.secret(), "token 0");
         while entra.calls.load(Ordering::SeqCst) < 2 {
             tokio::task::yield_now().await;
         }
         entra.down.store(false, Ordering::SeqCst);
-        *clock.0.lock().unwrap() += time::Duration::minutes(2);
+        clock.advance(time::Duration::minutes(2));
         steady.get_token(&["s"], None).await.unwrap();
         while entra.calls.load(Ordering::SeqCst) < 3 {
             tokio::task::yield_now().await;

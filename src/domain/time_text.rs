@@ -78,10 +78,6 @@ pub mod serde_text {
         ///
         /// # Errors
         /// Those of the serializer.
-        #[expect(
-            clippy::ref_option,
-            reason = "serde's `with` hands over a reference to the field"
-        )]
         pub fn serialize<S: Serializer>(
             at: &Option<OffsetDateTime>,
             s: S,

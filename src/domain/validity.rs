@@ -199,13 +199,40 @@ impl Window {
         period_seconds_max: Option<u32>,
     ) -> Self {
         let now = time_text::whole_seconds(now);
-        let back_dated = (now - Duration::seconds(i64::from(BACKDATE_SECONDS))).max(key_starts_at);
-        let starts_at = period_seconds_max.map_or(back_dated, |seconds| {
-            back_dated.max(expires_at - Duration::seconds(i64::from(seconds)))
-        });
+        let back_dated = now - Duration::seconds(i64::from(BACKDATE_SECONDS));
+        Self {
+            starts_at: back_dated,
+            expires_at,
+        }
+        .cut(key_starts_at, period_seconds_max)
+    }
+
+    /// This window, recorded before, as it may be signed again: never beyond itself, nor beyond
+    /// `expires_at` and the present key and policy.
+    #[must_use]
+    pub fn again(
+        self,
+        expires_at: OffsetDateTime,
+        key_starts_at: OffsetDateTime,
+        period_seconds_max: Option<u32>,
+    ) -> Self {
+        Self {
+            starts_at: self.starts_at,
+            expires_at: self.expires_at.min(expires_at),
+        }
+        .cut(key_starts_at, period_seconds_max)
+    }
+
+    fn cut(self, key_starts_at: OffsetDateTime, period_seconds_max: Option<u32>) -> Self {
+        let earliest = period_seconds_max
+            .map(|seconds| self.expires_at - Duration::seconds(i64::from(seconds)));
+        let starts_at = self
+            .starts_at
+            .max(key_starts_at)
+            .max(earliest.unwrap_or(self.starts_at));
         Self {
             starts_at,
-            expires_at,
+            expires_at: self.expires_at,
         }
     }
 
@@ -254,6 +281,21 @@ mod tests {
         let window = Window::new(NOW, datetime!(2026-11-23 10:15 UTC), key_start, None);
         assert_eq!(window.starts_at, key_start);
         assert_eq!(window.refresh_after(NOW), datetime!(2026-11-23 10:10 UTC));
+    }
+
+    #[test]
+    fn a_window_signed_again_is_the_same_or_narrower() {
+        let key_start = datetime!(2026-11-22 0:00 UTC);
+        let first = Window::new(NOW, datetime!(2026-11-23 10:15 UTC), key_start, None);
+        let later = datetime!(2026-11-23 10:30 UTC);
+        assert_eq!(first.again(later, key_start, None), first);
+        let narrower = first.again(
+            datetime!(2026-11-23 10:12 UTC),
+            datetime!(2026-11-23 9:50 UTC),
+            Some(1_200),
+        );
+        assert_eq!(narrower.starts_at, datetime!(2026-11-23 9:52 UTC));
+        assert_eq!(narrower.expires_at, datetime!(2026-11-23 10:12 UTC));
     }
 
     proptest! {

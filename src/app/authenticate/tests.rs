@@ -7,10 +7,7 @@ use time::Duration;
 
 use super::*;
 use crate::{
-    app::{
-        issuer_keys::tests::fake::FakeEntra,
-        testing::{FakeClock, SeededEntropy},
-    },
+    app::issuer_keys::tests::fake::FakeEntra,
     domain::{
         caller::TokenVersion,
         caller::forge::{
@@ -18,6 +15,7 @@ use crate::{
             issuer, policy, unsigned,
         },
     },
+    testing::{FakeClock, SeededEntropy},
 };
 
 struct Door {

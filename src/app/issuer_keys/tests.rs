@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    app::testing::{FakeClock, SeededEntropy},
     domain::caller::forge::{FIRST, NOW, OTHER_TENANT, SECOND, TENANT},
+    testing::{FakeClock, SeededEntropy},
 };
 
 use fake::FakeEntra;

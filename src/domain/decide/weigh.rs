@@ -308,7 +308,7 @@ impl Scales<'_> {
         None
     }
 
-    fn from_caller_networks(&self, conditions: &Conditions) -> bool {
+    fn caller_network_holds(&self, conditions: &Conditions) -> bool {
         conditions.caller_networks.is_empty()
             || self
                 .moment
@@ -318,12 +318,12 @@ impl Scales<'_> {
 
     /// A client whose address is unknown could be anywhere, so a deny for some networks bites.
     fn deny_holds_here(&self, conditions: &Conditions) -> bool {
-        self.moment.client.is_none() || self.from_caller_networks(conditions)
+        self.moment.client.is_none() || self.caller_network_holds(conditions)
     }
 
     fn unmet(&self, grant: &Grant, role: &Role) -> Option<Unmet> {
         let conditions = &grant.conditions;
-        if !self.from_caller_networks(conditions) {
+        if !self.caller_network_holds(conditions) {
             return Some(Unmet::CallerNetwork);
         }
         match &self.request.ip {

@@ -26,6 +26,9 @@ impl ServiceVersion {
     /// The first that knows user delegation keys.
     pub const OLDEST: Self = V2018_11_09;
 
+    /// The newest version whose layout was checked against the official SDKs.
+    pub const NEWEST: Self = Self(date!(2026 - 10 - 06));
+
     /// The newest that every server we can test against accepts and that can still bind a token to
     /// its user.
     pub const DEFAULT: Self = Self(date!(2025 - 11 - 05));

@@ -1,0 +1,393 @@
+//! Issue tokens: decide, sign, record, release; one request or a whole batch.
+//!
+//! The journal compares the role table's version inside its own transaction. If the table has moved
+//! since the decision, nothing was recorded and everything is decided again on a fresh snapshot, so
+//! that no token leaves on the strength of a grant that is gone.
+
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+use tracing::warn;
+
+use super::{
+    idempotency::{Fact, Idempotency, Remembered},
+    mint::{Mint, MintError, Minted},
+    policy::PolicyCache,
+    record::{Recorded, record},
+};
+use crate::{
+    domain::{
+        audit::{Action, AuditEvent, Refused},
+        decide::{Decision, Moment, Refusal, decide},
+        ids::IssuanceId,
+        permit::{Context, Issue, Permit},
+        request::AccessRequest,
+        snapshot::Snapshot,
+        time_text,
+        validity::Limits,
+    },
+    journal::{ENTRY_EVENTS_MAX, Entry, Journal, JournalError, Outcome, RefusalOutcome},
+    ports::{Clock, Entropy, JournalStore, KeyClaim, StoreError},
+};
+
+/// How often a request is decided again because the role table moved; each round needs another
+/// change to be committed meanwhile, so more rounds mean that somebody floods the table.
+const DECISIONS_MAX: usize = 8;
+
+/// Most items of a batch; the body limit holds as many.
+pub const BATCH_ITEMS_MAX: usize = 1_000;
+
+const _: () = assert!(
+    BATCH_ITEMS_MAX <= ENTRY_EVENTS_MAX,
+    "a batch is one journal entry"
+);
+
+/// Why a whole request failed; nothing was released.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// The record could not be made durable, so there is no token.
+    #[error("the audit journal is unavailable")]
+    AuditUnavailable(#[source] Option<JournalError>),
+    /// The role table cannot be read.
+    #[error("the role table is unavailable")]
+    PolicyUnavailable(#[from] StoreError),
+    /// The role table changes faster than requests can be decided.
+    #[error("the role table keeps changing")]
+    Unsettled,
+    /// The key came with another request before.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+}
+
+impl From<JournalError> for IssueError {
+    fn from(error: JournalError) -> Self {
+        Self::AuditUnavailable(Some(error))
+    }
+}
+
+/// Why one item has no token.
+#[derive(Debug, thiserror::Error)]
+pub enum ItemError {
+    /// The role table says no; recorded.
+    #[error("{}", .0.refusal)]
+    Refused(Box<RefusedItem>),
+    /// Allowed, but it cannot be signed, or not now.
+    #[error(transparent)]
+    Mint(#[from] MintError),
+    /// A replay came after the recorded token's end.
+    #[error("the token recorded under this idempotency key has expired")]
+    ReplayTooLate,
+    /// A replay of an item that was refused when the key was first used.
+    #[error("this item was refused when the idempotency key was first used")]
+    RefusedBefore,
+}
+
+/// A refusal with what was weighed for it.
+#[derive(Debug)]
+pub struct RefusedItem {
+    /// Why.
+    pub refusal: Refusal,
+    /// Everything that was weighed, in words.
+    pub reasons: Vec<String>,
+}
+
+/// One answer for each item, in order.
+pub type Answers = Vec<Result<Recorded, ItemError>>;
+
+/// One item, decided and signed but not recorded.
+struct Draft {
+    /// What the journal will say; nothing where nothing was decided for good.
+    action: Option<Action>,
+    outcome: Result<Minted, ItemError>,
+}
+
+/// What a round of decisions came to.
+enum Round {
+    Answered(Answers),
+    /// The table has moved to this version.
+    Stale(i64),
+    /// Somebody else took the idempotency key meanwhile.
+    KeyTaken,
+}
+
+/// The use case.
+pub struct Issuer {
+    /// The role table in memory.
+    pub policy: Arc<PolicyCache>,
+    /// The signer.
+    pub mint: Mint,
+    /// The journal's writer.
+    pub journal: Arc<Journal>,
+    /// Idempotency keys.
+    pub claims: Arc<dyn JournalStore>,
+    /// The broker's limits.
+    pub limits: Limits,
+    /// Now.
+    pub clock: Arc<dyn Clock>,
+    /// Ids.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl Issuer {
+    /// Issues one token for each request, in one transaction: either everything that is answered is
+    /// recorded, or nothing is answered.
+    ///
+    /// # Errors
+    /// [`IssueError`] fails all; an item that fails alone has its [`ItemError`] among the answers.
+    pub async fn issue(
+        &self,
+        permit: &Permit<Issue>,
+        requests: &[AccessRequest],
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Answers, IssueError> {
+        let context = permit.context();
+        let now = self.clock.now();
+        let ids: Vec<IssuanceId> = requests
+            .iter()
+            .map(|_| IssuanceId(self.entropy.uuid_v7(now)))
+            .collect();
+        let mut former = self.former(context, idempotency).await?;
+        let mut snapshot = self.policy.current();
+        for _ in 0..DECISIONS_MAX {
+            let round = match &former {
+                Some(fact) => self.replay(context, requests, fact, &snapshot).await?,
+                None => {
+                    self.first(context, requests, &ids, idempotency, &snapshot)
+                        .await?
+                }
+            };
+            match round {
+                Round::Answered(answers) => return Ok(answers),
+                Round::Stale(version) => snapshot = self.policy.at_least(version).await?,
+                Round::KeyTaken => former = self.former(context, idempotency).await?,
+            }
+        }
+        Err(IssueError::Unsettled)
+    }
+
+    /// What the idempotency key stands for, if it was used before.
+    async fn former(
+        &self,
+        context: &Context,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Option<Fact>, IssueError> {
+        let Some(idempotency) = idempotency else {
+            return Ok(None);
+        };
+        let now = time_text::to_micros(self.clock.now());
+        let Some(claim) = self
+            .claims
+            .claim(&idempotency.claim_key(&context.caller), now)
+            .await?
+        else {
+            return Ok(None);
+        };
+        if claim.body_sha256 != idempotency.body_sha256 {
+            return Err(IssueError::KeyReused);
+        }
+        let fact = serde_json::from_str(&claim.fact)
+            .map_err(|_| StoreError::Corrupt("the fact of an idempotency key".to_owned()))?;
+        Ok(Some(fact))
+    }
+
+    async fn first(
+        &self,
+        context: &Context,
+        requests: &[AccessRequest],
+        ids: &[IssuanceId],
+        idempotency: Option<&Idempotency>,
+        snapshot: &Snapshot,
+    ) -> Result<Round, IssueError> {
+        let now = self.clock.now();
+        let mut drafts = Vec::with_capacity(requests.len());
+        for (request, id) in requests.iter().zip(ids) {
+            drafts.push(self.draft(context, request, *id, snapshot, now).await);
+        }
+        // An outage is no answer to keep: such a request may be tried again under its key.
+        let settled = drafts.iter().all(|draft| draft.action.is_some());
+        let issued = drafts.iter().any(|draft| draft.outcome.is_ok());
+        let claim = idempotency
+            .filter(|_| settled && issued)
+            .map(|idempotency| {
+                let items = drafts
+                    .iter()
+                    .map(|draft| draft.outcome.as_ref().ok().map(|m| &m.issued));
+                idempotency.claim(&context.caller, items, now)
+            });
+        self.settle(context, drafts, claim, snapshot.version(), now)
+            .await
+    }
+
+    async fn draft(
+        &self,
+        context: &Context,
+        request: &AccessRequest,
+        id: IssuanceId,
+        snapshot: &Snapshot,
+        now: OffsetDateTime,
+    ) -> Draft {
+        let moment = Moment {
+            client: context.client,
+            limits: &self.limits,
+            now,
+        };
+        let decision = decide(&context.caller, request, snapshot, moment);
+        match &decision.verdict {
+            Err(refusal) => refused(request, refusal.clone(), &decision),
+            Ok(authorized) => match self.mint.mint(authorized, id, None, now).await {
+                Ok(minted) => Draft {
+                    action: Some(Action::Issued(minted.issued.clone())),
+                    outcome: Ok(minted),
+                },
+                Err(error) => failed(request, error),
+            },
+        }
+    }
+
+    /// Answers a repeated request with the ids and windows of the first time.
+    async fn replay(
+        &self,
+        context: &Context,
+        requests: &[AccessRequest],
+        fact: &Fact,
+        snapshot: &Snapshot,
+    ) -> Result<Round, IssueError> {
+        let now = self.clock.now();
+        let mut drafts = Vec::with_capacity(requests.len());
+        for (request, remembered) in requests.iter().zip(fact) {
+            drafts.push(
+                self.redraft(context, request, remembered.as_ref(), snapshot, now)
+                    .await,
+            );
+        }
+        self.settle(context, drafts, None, snapshot.version(), now)
+            .await
+    }
+
+    async fn redraft(
+        &self,
+        context: &Context,
+        request: &AccessRequest,
+        remembered: Option<&Remembered>,
+        snapshot: &Snapshot,
+        now: OffsetDateTime,
+    ) -> Draft {
+        let moment = Moment {
+            client: context.client,
+            limits: &self.limits,
+            now,
+        };
+        let decision = decide(&context.caller, request, snapshot, moment);
+        let authorized = match &decision.verdict {
+            Err(refusal) => return refused(request, refusal.clone(), &decision),
+            Ok(authorized) => authorized,
+        };
+        let Some(remembered) = remembered else {
+            return Draft {
+                action: None,
+                outcome: Err(ItemError::RefusedBefore),
+            };
+        };
+        if remembered.former().window.expires_at <= time_text::whole_seconds(now) {
+            return Draft {
+                action: None,
+                outcome: Err(ItemError::ReplayTooLate),
+            };
+        }
+        let minted = self
+            .mint
+            .mint(authorized, remembered.id(), Some(remembered.former()), now)
+            .await;
+        match minted {
+            Ok(minted) => Draft {
+                action: Some(Action::Replayed(minted.issued.clone())),
+                outcome: Ok(minted),
+            },
+            Err(error) => failed(request, error),
+        }
+    }
+
+    /// Records what was decided and releases it against the receipt.
+    async fn settle(
+        &self,
+        context: &Context,
+        drafts: Vec<Draft>,
+        claim: Option<KeyClaim>,
+        decided_on: i64,
+        now: OffsetDateTime,
+    ) -> Result<Round, IssueError> {
+        let (mut actions, mut outcomes) = (Vec::new(), Vec::with_capacity(drafts.len()));
+        for draft in drafts {
+            actions.extend(draft.action);
+            outcomes.push(draft.outcome);
+        }
+        let event = |action| AuditEvent {
+            at: time_text::to_micros(now),
+            actor: context.actor(),
+            client: context.client,
+            request_id: Some(context.request_id),
+            action,
+        };
+        let mut events: Vec<AuditEvent> = actions.into_iter().map(event).collect();
+        if let [Err(_)] = outcomes.as_slice() {
+            // Nothing leaves, so no receipt is needed, and the refusal may fold with its equals.
+            if let Some(event) = events.pop()
+                && let RefusalOutcome::Stale { version } =
+                    self.journal.refuse(event, decided_on).await?
+            {
+                return Ok(Round::Stale(version));
+            }
+            let errors = outcomes.into_iter().filter_map(Result::err);
+            return Ok(Round::Answered(errors.map(Err).collect()));
+        }
+        match self
+            .journal
+            .record(Entry {
+                events,
+                decided_on,
+                claim,
+            })
+            .await?
+        {
+            Outcome::Recorded(receipt) => {
+                let release = |outcome: Result<Minted, ItemError>| Ok(record(outcome?, &receipt));
+                Ok(Round::Answered(outcomes.into_iter().map(release).collect()))
+            }
+            Outcome::Stale { version } => Ok(Round::Stale(version)),
+            Outcome::KeyTaken => Ok(Round::KeyTaken),
+        }
+    }
+}
+
+fn refused(request: &AccessRequest, refusal: Refusal, decision: &Decision) -> Draft {
+    let reasons: Vec<String> = decision
+        .considered
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let action = Action::Refused(Refused {
+        asked: request.asked(),
+        code: refusal.code().as_str().to_owned(),
+        reasons: std::iter::once(refusal.to_string())
+            .chain(reasons.iter().cloned())
+            .collect(),
+        grants: refusal.grants(),
+        policy_version: decision.policy_version,
+    });
+    let outcome = Err(ItemError::Refused(Box::new(RefusedItem {
+        refusal,
+        reasons,
+    })));
+    Draft {
+        action: Some(action),
+        outcome,
+    }
+}
+
+fn failed(request: &AccessRequest, error: MintError) -> Draft {
+    warn!(account = %request.account, %error, "allowed, but not signed");
+    Draft {
+        action: None,
+        outcome: Err(error.into()),
+    }
+}
