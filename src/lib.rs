@@ -36,13 +36,15 @@
 
 pub mod app;
 pub mod azure;
-//pub mod cli;
+pub mod cli;
 pub mod config;
 pub mod domain;
-//pub mod http;
+pub mod http;
 pub mod journal;
 pub mod ports;
 pub mod simulator;
 pub mod storage;
 pub mod system;
 pub mod telemetry;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -6,6 +6,7 @@ use super::sections::{Config, Credential};
 use crate::domain::{
     cloud::CloudName,
     permission::PermissionSet,
+    sas::ServiceVersion,
     validity::{KEY_BACKDATE_SECONDS, KEY_LIFETIME_SECONDS_MAX, LIFETIME_SECONDS_CEILING},
 };
 
@@ -180,6 +181,11 @@ impl Config {
 
     fn check_issuing(&self, report: &mut Report) {
         let issuing = &self.issuing;
+        report.unless(
+            issuing.service_version <= ServiceVersion::NEWEST,
+            "issuing.service_version",
+            "must be at most 2026-10-06, the newest version whose layout is known",
+        );
         report.unless(
             (1..=issuing.lifetime_seconds_default).contains(&issuing.lifetime_seconds_min),
             "issuing.lifetime_seconds_min",

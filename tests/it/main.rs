@@ -6,4 +6,6 @@ mod azure;
 mod sas_properties;
 mod sas_vectors;
 mod simulator;
+mod storage;
+mod storage_database;
 mod wycheproof;

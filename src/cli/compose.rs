@@ -1,0 +1,365 @@
+//! The only place that wires adapters together.
+
+use std::{collections::HashMap, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use actix_web::{
+    dev::{Server, ServerHandle},
+    web::Data,
+};
+use azure_core::credentials::TokenCredential;
+use reqwest::Client;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::Failure;
+use crate::{
+    app::{
+        access::AccessList, authenticate::Authenticator, explain::Explainer, issue::Issuer,
+        issuer_keys::KeyCacheSettings, key_ring::KeyRing, mint::Mint, policy::PolicyCache,
+    },
+    azure::{
+        credential::{CredentialSpec, Surroundings, credential},
+        delegation_key::BlobKeys,
+        entra::EntraKeySource,
+        http::{Route, client},
+    },
+    config::{
+        Config,
+        sections::{Credential, GroupsClaim, Log, LogFormat, Tenant},
+    },
+    domain::{
+        audit::Actor,
+        caller::{TenantPolicy, TokenPolicy},
+        ids::SigningIdentity,
+    },
+    http::{
+        noise::Noise,
+        openapi,
+        server::{Listen, TlsFiles, serve},
+        state::State,
+    },
+    journal::{Journal, Limits as JournalLimits, follower::Follower},
+    ports::{Clock, Entropy, JournalReader, JournalStore, PolicyStore},
+    storage::{Store, StoreOptions},
+    system::{SystemClock, SystemEntropy},
+    telemetry,
+};
+
+/// How often the role table's version is asked for, so that new grants count without waiting for a
+/// stale decision. Revocations do not depend on it.
+const POLICY_REFRESH: Duration = Duration::from_secs(1);
+
+/// How often the issuers' signing keys are looked after; they are fetched when they are due.
+const KEYS_REFRESH: Duration = Duration::from_secs(60);
+
+/// The surroundings that a test or the demo replaces.
+#[derive(Debug, Clone)]
+pub struct Ambient {
+    /// Now.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl Ambient {
+    /// The machine's own.
+    #[must_use]
+    pub fn system() -> Self {
+        Self {
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+        }
+    }
+}
+
+/// Starts logging as configured.
+///
+/// # Errors
+/// If the filter does not parse.
+pub fn start_log(log: &Log) -> Result<(), Failure> {
+    let form = match log.format {
+        LogFormat::Json => telemetry::Form::Json,
+        LogFormat::Text => telemetry::Form::Text,
+    };
+    Ok(telemetry::start(form, &log.filter).map_err(|error| format!("log.filter: {error}"))?)
+}
+
+/// Opens the configured database and brings its tables up to date.
+///
+/// # Errors
+/// If it does not answer, or is of a newer version.
+pub async fn open_store(config: &Config) -> Result<Store, Failure> {
+    let options = StoreOptions {
+        readers_max: config.database.connections_max,
+    };
+    let store = Store::connect(config.database.url.expose_secret(), options).await?;
+    store.migrate().await?;
+    Ok(store)
+}
+
+/// Starts a journal writer with its default bounds.
+#[must_use]
+pub fn open_journal(store: Arc<Store>, ambient: &Ambient) -> Journal {
+    let (clock, entropy) = (Arc::clone(&ambient.clock), Arc::clone(&ambient.entropy));
+    Journal::open(store, clock, entropy, JournalLimits::default())
+}
+
+/// Who acts at this machine: `console:<uid>@<host>`.
+#[must_use]
+pub fn console_actor() -> Actor {
+    let uid = rustix::process::getuid().as_raw();
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    Actor::Console {
+        name: format!("console:{uid}@{host}"),
+    }
+}
+
+/// A running broker.
+pub struct Broker {
+    server: ServerHandle,
+    serving: JoinHandle<io::Result<()>>,
+    address: SocketAddr,
+    journal: Arc<Journal>,
+    follower: Follower,
+    background: CancellationToken,
+}
+
+impl Broker {
+    /// Starts it: database, role table, credentials, journal, listener, in this order.
+    ///
+    /// # Errors
+    /// With what could not be started, naming the key of the configuration where one is at fault.
+    pub async fn start(config: &Config, ambient: Ambient) -> Result<Self, Failure> {
+        let store = Arc::new(open_store(config).await?);
+        let journal = Arc::new(open_journal(Arc::clone(&store), &ambient));
+        let background = CancellationToken::new();
+        let state = state(config, &ambient, &store, &journal, &background).await?;
+        let (server, addresses) = serve(Data::new(state), &listen(config))
+            .map_err(|error| format!("server.listen {}: {error}", config.server.listen))?;
+        let address = *addresses.first().ok_or("the listener has no address")?;
+        info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
+        let follower = Follower::start(
+            Arc::clone(&store) as Arc<dyn JournalReader>,
+            Arc::clone(&store) as Arc<dyn JournalStore>,
+            Arc::clone(&ambient.clock),
+        );
+        Ok(Self {
+            server: server.handle(),
+            serving: spawn_server(server),
+            address,
+            journal,
+            follower,
+            background,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until the listener ends by itself, which it does only by a failure.
+    pub async fn ended(&mut self) {
+        let ended = (&mut self.serving).await;
+        error!(?ended, "the listener has ended");
+    }
+
+    /// Lets in-flight requests finish, then flushes the journal.
+    pub async fn stop(self) {
+        self.server.stop(true).await;
+        self.background.cancel();
+        self.follower.stop().await;
+        self.journal.close().await;
+    }
+}
+
+fn spawn_server(server: Server) -> JoinHandle<io::Result<()>> {
+    tokio::spawn(server)
+}
+
+fn listen(config: &Config) -> Listen {
+    let server = &config.server;
+    let files = server.tls_certificate.clone().zip(server.tls_key.clone());
+    Listen {
+        address: server.listen,
+        tls: files.map(|(certificate, key)| TlsFiles { certificate, key }),
+        request_timeout: Duration::from_secs(server.request_timeout_seconds),
+        shutdown: Duration::from_secs(server.shutdown_seconds),
+    }
+}
+
+async fn state(
+    config: &Config,
+    ambient: &Ambient,
+    store: &Arc<Store>,
+    journal: &Arc<Journal>,
+    background: &CancellationToken,
+) -> Result<State, Failure> {
+    let Ambient { clock, entropy } = ambient;
+    let policy_store = Arc::clone(store) as Arc<dyn PolicyStore>;
+    let cloud = config.cloud.cloud();
+    let policy = Arc::new(PolicyCache::load(Arc::clone(&policy_store), cloud).await?);
+    keep_fresh(Arc::clone(&policy), background.clone());
+    let web = client(config.cloud.ca_file.as_deref(), Route::Environment)?;
+    let keys = key_ring(config, ambient, &web)?;
+    let limits = config.issuing.limits();
+    Ok(State {
+        authenticator: authenticator(config, ambient, &web, background),
+        access_rules: config.entra.access_rules(),
+        trusted_proxies: config.server.trusted_proxies.clone(),
+        issuer: Issuer {
+            policy: Arc::clone(&policy),
+            mint: Mint::new(
+                keys,
+                config.issuing.service_version,
+                limits.lifetime_seconds_min,
+            ),
+            journal: Arc::clone(journal),
+            claims: Arc::clone(store) as Arc<dyn JournalStore>,
+            limits,
+            clock: Arc::clone(clock),
+            entropy: Arc::clone(entropy),
+        },
+        explainer: Explainer::new(Arc::clone(&policy), Arc::clone(clock), limits),
+        access_list: AccessList::new(policy, Arc::clone(clock)),
+        journal: Arc::clone(journal),
+        policy_store,
+        clock: Arc::clone(clock),
+        noise: Noise::default(),
+        entropy: Arc::clone(entropy),
+        openapi: openapi::generate().into(),
+    })
+}
+
+fn authenticator(
+    config: &Config,
+    ambient: &Ambient,
+    web: &Client,
+    stop: &CancellationToken,
+) -> Arc<Authenticator> {
+    let entra = &config.entra;
+    let tenant = |tenant: &Tenant| {
+        let groups_claim = tenant.groups_claim == GroupsClaim::Configured;
+        (tenant.id, TenantPolicy { groups_claim })
+    };
+    let policy = TokenPolicy {
+        audiences: entra.audiences.clone(),
+        clock_skew_seconds: entra.clock_skew_seconds,
+        token_age_seconds_max: entra.token_age_seconds_max,
+        tenants: entra.tenants.iter().map(tenant).collect(),
+    };
+    let authority = config.cloud.cloud().authority;
+    let source = Arc::new(EntraKeySource::new(authority, web.clone()));
+    let (clock, entropy) = (Arc::clone(&ambient.clock), Arc::clone(&ambient.entropy));
+    let settings = KeyCacheSettings::default();
+    let authenticator = Arc::new(Authenticator::new(policy, source, clock, entropy, settings));
+    let refreshed = Arc::clone(&authenticator);
+    tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
+        let mut ticks = tokio::time::interval(KEYS_REFRESH);
+        loop {
+            ticks.tick().await;
+            refreshed.keys().refresh_due();
+        }
+    }));
+    authenticator
+}
+
+fn keep_fresh(policy: Arc<PolicyCache>, stop: CancellationToken) {
+    tokio::spawn(stop.run_until_cancelled_owned(async move {
+        let mut ticks = tokio::time::interval(POLICY_REFRESH);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = policy.fresh().await {
+                warn!(%error, "the role table's version could not be read");
+            }
+        }
+    }));
+}
+
+fn key_ring(config: &Config, ambient: &Ambient, web: &Client) -> Result<Arc<KeyRing>, Failure> {
+    let cloud = config.cloud.cloud();
+    let direct = client(config.cloud.ca_file.as_deref(), Route::Direct)?;
+    let around = Surroundings {
+        authority: &cloud.authority,
+        client: web,
+        direct: &direct,
+        clock: &ambient.clock,
+        entropy: &ambient.entropy,
+    };
+    let mut credentials: HashMap<SigningIdentity, Arc<dyn TokenCredential>> = HashMap::new();
+    for (name, section) in &config.credentials {
+        let made = spec(section).and_then(|spec| Ok(credential(spec, &around)?));
+        let made = made.map_err(|error| format!("credentials.{name}: {error}"))?;
+        credentials.insert(name.clone(), made);
+    }
+    let keys = BlobKeys::new(
+        credentials,
+        web.clone(),
+        cloud.clone(),
+        config.issuing.service_version,
+    );
+    let (clock, entropy) = (Arc::clone(&ambient.clock), Arc::clone(&ambient.entropy));
+    Ok(KeyRing::new(
+        Arc::new(keys),
+        clock,
+        entropy,
+        config.issuing.delegation_key_seconds,
+    ))
+}
+
+/// The credential with the contents of the files that the configuration names.
+fn spec(section: &Credential) -> Result<CredentialSpec, Failure> {
+    let read = |path: &std::path::Path| {
+        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    Ok(match section.clone() {
+        Credential::ManagedIdentity { client_id } => CredentialSpec::ManagedIdentity { client_id },
+        Credential::WorkloadIdentity {
+            tenant_id,
+            client_id,
+            token_file,
+        } => CredentialSpec::WorkloadIdentity {
+            tenant_id,
+            client_id,
+            token_file,
+        },
+        Credential::ClientSecret {
+            tenant_id,
+            client_id,
+            secret_file,
+            secret_env,
+        } => {
+            let secret = match (&secret_file, &secret_env) {
+                (Some(path), _) => read(path)?,
+                (None, Some(name)) => {
+                    std::env::var(name).map_err(|error| format!("{name}: {error}"))?
+                }
+                (None, None) => return Err("names no secret".into()),
+            };
+            let secret = SecretString::from(secret.trim_end().to_owned());
+            CredentialSpec::ClientSecret {
+                tenant_id,
+                client_id,
+                secret,
+            }
+        }
+        Credential::Certificate {
+            tenant_id,
+            client_id,
+            certificate_file,
+            key_file,
+        } => CredentialSpec::Certificate {
+            tenant_id,
+            client_id,
+            certificate: read(&certificate_file)?,
+            key: read(&key_file)?.into(),
+        },
+        Credential::Developer => CredentialSpec::Developer,
+    })
+}
