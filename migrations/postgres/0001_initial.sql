@@ -1,11 +1,12 @@
 -- The role table, the journal and what belongs to them, on PostgreSQL. The SQLite twin has the same
 -- tables and columns, with the reasons that hold for both; here stand those of this engine.
 --
--- Text keys sort by bytes (COLLATE "C"), as they do on SQLite and as the writers' ids need it. Tables of
--- few rows that every commit rewrites leave room on their pages (fillfactor), so that updates stay there.
+-- Text keys sort by bytes (COLLATE "C"), as they do on SQLite and as the writers' ids need it.
+-- Tables of few rows that every commit rewrites leave room on their pages (fillfactor), so that
+-- updates stay there.
 
--- One row. Every change of the role table raises `version`, whoever makes it: what was decided on an
--- older version is never released.
+-- One row. Every change of the role table raises `version`, whoever makes it: what was decided on
+-- an older version is never released.
 CREATE TABLE policy_version (
     id BIGINT NOT NULL PRIMARY KEY CHECK (id = 1),
     version BIGINT NOT NULL,
@@ -72,9 +73,9 @@ CREATE TABLE grants (
 );
 
 -- A revoke by hand counts like any other: without these, no replica would ever learn of it. BEFORE
--- and per statement, so that a change by hand queues on `policy_version` before it locks any row, as
--- the broker's own changes do: no deadlock between the two. As long as such a transaction stays open,
--- nothing can be recorded, and so no token is given out.
+-- and per statement, so that a change by hand queues on `policy_version` before it locks any row,
+-- as the broker's own changes do: no deadlock between the two. As long as such a transaction stays
+-- open, nothing can be recorded, and so no token is given out.
 CREATE FUNCTION raise_policy_version() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE policy_version SET version = version + 1 WHERE changing = 0;

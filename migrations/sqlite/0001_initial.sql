@@ -5,8 +5,8 @@
 -- tables with sqlite3 and psql, text sorts here as the bytes would, and both drivers bind it alike.
 -- Proposals, rotations and leases come with migrations of their own; they change nothing here.
 
--- One row. Every change of the role table raises `version`, whoever makes it: what was decided on an
--- older version is never released.
+-- One row. Every change of the role table raises `version`, whoever makes it: what was decided on
+-- an older version is never released.
 CREATE TABLE policy_version (
     id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
     version INTEGER NOT NULL,

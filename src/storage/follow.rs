@@ -61,7 +61,7 @@ pub(super) async fn follow(store: &Store, limit: usize) -> Result<usize, sqlx::E
             if !news.is_empty() {
                 let mut tx = Tx::begin(&store.0, Purpose::Record).await?;
                 copy(tx.session(), &news).await?;
-                tx.end("COMMIT").await?;
+                tx.commit().await?;
             }
             Ok(news.len())
         }

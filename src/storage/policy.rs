@@ -10,7 +10,6 @@ use super::{
     connect::{Engine, Store},
     corrupt,
     session::{Fields, Session, Value},
-    writing::VERSION,
 };
 use crate::{
     domain::{
@@ -23,6 +22,8 @@ use crate::{
     },
     ports::{PolicyStore, StoreError},
 };
+
+const VERSION: &str = "SELECT version FROM policy_version";
 
 const ACCOUNTS: &str = "SELECT name, resource_id, tenant_id, blob_endpoint, dfs_endpoint, \
      hierarchical_namespace, signing_identity, correlation_id_supported, sas_period_seconds_max, \

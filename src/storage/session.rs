@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use futures_util::TryStreamExt;
 use sqlx::{
-    PgConnection, Row as _, SqliteConnection,
+    Executor as _, PgConnection, Row as _, SqliteConnection,
     pool::PoolConnection,
     postgres::{PgRow, Postgres},
     sqlite::{Sqlite, SqliteRow},
@@ -60,6 +60,14 @@ impl Session<'_> {
                 let done = bound!(sql, values).execute(&mut **conn).await?;
                 Ok(done.rows_affected())
             }
+        }
+    }
+
+    /// Runs a statement without values that is not worth preparing.
+    pub(super) async fn run(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(conn) => conn.execute(sql).await.map(drop),
+            Self::Postgres(conn) => conn.execute(sql).await.map(drop),
         }
     }
 

@@ -4,16 +4,16 @@
 //! holds because nobody can change the version until it ends:
 //!
 //! - SQLite has one writer at a time, and `BEGIN IMMEDIATE` makes us that one.
-//! - On PostgreSQL a recording transaction begins by locking the table `policy_version` in SHARE mode:
-//!   replicas may record side by side, and a change, even one by hand in psql, waits. The lock is a
-//!   table's and not the row's on purpose: table locks queue in order, so that a change is next
-//!   after those who hold it now, whereas a steady stream of overlapping `FOR SHARE` row locks could
-//!   hold it off for ever. A change takes EXCLUSIVE from the start and never raises a lock that it
-//!   holds, for two that try to raise a shared one wait for each other. The isolation level is READ
-//!   COMMITTED, so that the version is read as it stands after the lock was given.
+//! - On PostgreSQL a recording transaction begins by locking the table `policy_version` in SHARE
+//!   mode: replicas may record side by side, and a change, even one by hand in psql, waits. The
+//!   lock is a table's and not the row's on purpose: table locks queue in order, so that a change
+//!   is next after those who hold it now, whereas a steady stream of overlapping `FOR SHARE` row
+//!   locks could hold it off for ever. A change takes EXCLUSIVE from the start and never raises a
+//!   lock that it holds, for two that try to raise a shared one wait for each other. The isolation
+//!   level is READ COMMITTED, so that the version is read as it stands after the lock was given.
 
 use async_trait::async_trait;
-use sqlx::{Executor as _, PgConnection, SqliteConnection};
+use sqlx::{PgConnection, Row as _, SqliteConnection};
 
 use super::{
     READ_TIMEOUT, bounded, classified,
@@ -23,20 +23,19 @@ use super::{
 };
 use crate::{
     domain::{
-        audit::{Head, Row},
+        audit::{ChainHash, Head, Row},
         change::ChangeSet,
         ids::WriterId,
     },
     ports::{ClaimKey, JournalStore, JournalTx, KeyClaim, Purpose, StoreError},
 };
 
-const BEGIN_SQLITE: &str = "BEGIN IMMEDIATE";
-const BEGIN_RECORD: &str =
-    "BEGIN ISOLATION LEVEL READ COMMITTED; LOCK TABLE policy_version IN SHARE MODE";
-const BEGIN_CHANGE: &str =
-    "BEGIN ISOLATION LEVEL READ COMMITTED; LOCK TABLE policy_version IN EXCLUSIVE MODE";
-
-pub(super) const VERSION: &str = "SELECT version FROM policy_version";
+/// The table that is locked is the one that is read: one message to the database does both.
+const BEGIN_SQLITE: &str = "BEGIN IMMEDIATE; SELECT version FROM policy_version";
+const BEGIN_RECORD: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
+     LOCK TABLE policy_version IN SHARE MODE; SELECT version FROM policy_version";
+const BEGIN_CHANGE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
+     LOCK TABLE policy_version IN EXCLUSIVE MODE; SELECT version FROM policy_version";
 
 /// A live claim of another request keeps the key; an expired one gives it up. A unique violation
 /// would abort the whole group, hence the conflict clause.
@@ -60,43 +59,41 @@ const PURGE_POSTGRES: &str = "DELETE FROM idempotency_keys WHERE (tenant_id, obj
 
 const NEWEST_HEADS: &str = "SELECT writer, seq, hash FROM journal_heads ORDER BY at DESC LIMIT $1";
 
-/// SQLite runs one statement per message to its thread, so rows go in by sixteens, fours and ones:
-/// three texts that stay prepared, whatever the size of the group.
-macro_rules! row {
-    () => {
-        "(?, ?, ?, ?, ?, ?)"
+/// Each message to SQLite's thread costs more than the rows in it, so a group goes in by one
+/// statement of fixed text, which stays prepared: places that are not bound are NULL, and left out.
+macro_rules! append {
+    ($($rows:expr),+) => {
+        concat!(
+            "INSERT INTO journal (writer, seq, at, kind, body, hash) \
+             SELECT column1, column2, column3, column4, column5, column6 FROM (VALUES ",
+            $($rows),+,
+            ") WHERE column2 IS NOT NULL"
+        )
     };
 }
-macro_rules! four_rows {
-    () => {
-        concat!(row!(), ", ", row!(), ", ", row!(), ", ", row!())
+macro_rules! four {
+    ($rows:expr) => {
+        concat!($rows, ", ", $rows, ", ", $rows, ", ", $rows)
     };
 }
-macro_rules! insert {
-    () => {
-        "INSERT INTO journal (writer, seq, at, kind, body, hash) VALUES "
-    };
-}
-const APPEND_1: &str = concat!(insert!(), row!());
-const APPEND_4: &str = concat!(insert!(), four_rows!());
-const APPEND_16: &str = concat!(
-    insert!(),
-    four_rows!(),
+const APPEND_16: &str = append!(four!(four!("(?, ?, ?, ?, ?, ?)")));
+const APPEND_128: &str = append!(
+    four!(four!(four!("(?, ?, ?, ?, ?, ?)"))),
     ", ",
-    four_rows!(),
-    ", ",
-    four_rows!(),
-    ", ",
-    four_rows!()
+    four!(four!(four!("(?, ?, ?, ?, ?, ?)")))
 );
 
-const MOVE_HEAD: &str = "INSERT INTO journal_heads (writer, seq, hash, at) VALUES ($1, $2, $3, $4) \
-     ON CONFLICT (writer) DO UPDATE SET seq = excluded.seq, hash = excluded.hash, at = excluded.at";
+/// The head moves in the message that commits.
+const COMMIT_SQLITE: &str = "INSERT INTO journal_heads (writer, seq, hash, at) \
+     VALUES ($1, $2, $3, $4) \
+     ON CONFLICT (writer) DO UPDATE \
+     SET seq = excluded.seq, hash = excluded.hash, at = excluded.at; COMMIT";
 
-/// PostgreSQL takes the whole group as arrays, and moves the head in the same round trip.
+/// PostgreSQL takes the whole group as arrays, and moves the head in the same message.
 const APPEND_POSTGRES: &str = "WITH head AS ( \
      INSERT INTO journal_heads (writer, seq, hash, at) VALUES ($1, $2, $3, $4) \
-     ON CONFLICT (writer) DO UPDATE SET seq = excluded.seq, hash = excluded.hash, at = excluded.at) \
+     ON CONFLICT (writer) DO UPDATE \
+     SET seq = excluded.seq, hash = excluded.hash, at = excluded.at) \
      INSERT INTO journal (writer, seq, at, kind, body, hash) \
      SELECT $1, new.seq, new.at, new.kind, new.body, new.hash \
      FROM UNNEST($5::bigint[], $6::bigint[], $7::text[], $8::bytea[], $9::bytea[]) \
@@ -104,7 +101,15 @@ const APPEND_POSTGRES: &str = "WITH head AS ( \
 
 /// A transaction on the connection that writes. Dropped in the middle, it takes the connection
 /// with it, which ends the transaction whatever state the line is in.
-pub(super) enum Tx {
+pub(super) struct Tx {
+    line: Line,
+    /// The role table's version, as it was read under the lock.
+    version: i64,
+    /// Where SQLite's commit moves the head to: writer, sequence number, hash and instant.
+    head: Option<(String, i64, ChainHash, i64)>,
+}
+
+enum Line {
     Sqlite(SqliteConnection, Held<SqliteConnection>),
     Postgres(PgConnection, Held<PgConnection>),
 }
@@ -113,19 +118,16 @@ impl Tx {
     /// Waits for its turn and begins. A kept connection may have died since it was last used; then
     /// nothing was begun on it, and a new one is as good.
     pub(super) async fn begin(engine: &Engine, purpose: Purpose) -> Result<Self, sqlx::Error> {
-        match engine {
+        let (line, version) = match engine {
             Engine::Sqlite {
                 writer, options, ..
             } => {
                 let mut slot = writer.clone().lock_owned().await;
-                if let Some(mut conn) = slot.take()
-                    && conn.execute(BEGIN_SQLITE).await.is_ok()
-                {
-                    return Ok(Self::Sqlite(conn, slot));
-                }
-                let mut conn = open_sqlite(options).await?;
-                conn.execute(BEGIN_SQLITE).await?;
-                Ok(Self::Sqlite(conn, slot))
+                let (conn, version) = match try_sqlite(slot.take()).await {
+                    Some(begun) => begun,
+                    None => begin_sqlite(open_sqlite(options).await?).await?,
+                };
+                (Line::Sqlite(conn, slot), version)
             }
             Engine::Postgres {
                 writer, options, ..
@@ -135,38 +137,55 @@ impl Tx {
                     Purpose::Change => BEGIN_CHANGE,
                 };
                 let mut slot = writer.clone().lock_owned().await;
-                if let Some(mut conn) = slot.take()
-                    && conn.execute(begin).await.is_ok()
-                {
-                    return Ok(Self::Postgres(conn, slot));
-                }
-                let mut conn = open_postgres(options).await?;
-                conn.execute(begin).await?;
-                Ok(Self::Postgres(conn, slot))
+                let (conn, version) = match try_postgres(slot.take(), begin).await {
+                    Some(begun) => begun,
+                    None => begin_postgres(open_postgres(options).await?, begin).await?,
+                };
+                (Line::Postgres(conn, slot), version)
             }
-        }
+        };
+        Ok(Self {
+            line,
+            version,
+            head: None,
+        })
     }
 
     pub(super) fn session(&mut self) -> Session<'_> {
-        match self {
-            Self::Sqlite(conn, _) => Session::Sqlite(conn),
-            Self::Postgres(conn, _) => Session::Postgres(conn),
+        match &mut self.line {
+            Line::Sqlite(conn, _) => Session::Sqlite(conn),
+            Line::Postgres(conn, _) => Session::Postgres(conn),
         }
     }
 
-    /// Ends it by `COMMIT` or `ROLLBACK` and hands the connection on.
-    pub(super) async fn end(self, how: &'static str) -> Result<(), sqlx::Error> {
-        match self {
-            Self::Sqlite(mut conn, mut slot) => {
-                conn.execute(how).await?;
-                *slot = Some(conn);
-            }
-            Self::Postgres(mut conn, mut slot) => {
-                conn.execute(how).await?;
-                *slot = Some(conn);
-            }
+    /// Makes it durable and hands the connection on.
+    pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
+        if let Some((writer, seq, hash, at)) = self.head.take() {
+            let head = [
+                Value::Text(&writer),
+                Value::Int(seq),
+                Value::Bytes(&hash.0),
+                Value::Int(at),
+            ];
+            self.session().execute(COMMIT_SQLITE, &head).await?;
+        } else {
+            self.session().run("COMMIT").await?;
         }
+        self.hand_on();
         Ok(())
+    }
+
+    async fn roll_back(mut self) -> Result<(), sqlx::Error> {
+        self.session().run("ROLLBACK").await?;
+        self.hand_on();
+        Ok(())
+    }
+
+    fn hand_on(self) {
+        match self.line {
+            Line::Sqlite(conn, mut slot) => *slot = Some(conn),
+            Line::Postgres(conn, mut slot) => *slot = Some(conn),
+        }
     }
 
     async fn append(&mut self, rows: &[Row]) -> Result<(), sqlx::Error> {
@@ -174,21 +193,42 @@ impl Tx {
             return Ok(());
         };
         let writer = last.writer.to_string();
-        match self {
-            Self::Sqlite(conn, _) => {
+        match &mut self.line {
+            Line::Sqlite(conn, _) => {
                 append_sqlite(conn, &writer, rows).await?;
-                let head = [
-                    Value::Text(&writer),
-                    Value::Int(last.seq),
-                    Value::Bytes(&last.hash.0),
-                    Value::Int(last.at),
-                ];
-                Session::Sqlite(conn).execute(MOVE_HEAD, &head).await?;
+                self.head = Some((writer, last.seq, last.hash, last.at));
+                Ok(())
             }
-            Self::Postgres(conn, _) => append_postgres(conn, &writer, rows, last).await?,
+            Line::Postgres(conn, _) => append_postgres(conn, &writer, rows, last).await,
         }
-        Ok(())
     }
+}
+
+async fn try_sqlite(kept: Option<SqliteConnection>) -> Option<(SqliteConnection, i64)> {
+    begin_sqlite(kept?).await.ok()
+}
+
+async fn begin_sqlite(mut conn: SqliteConnection) -> Result<(SqliteConnection, i64), sqlx::Error> {
+    let version = Session::Sqlite(&mut conn)
+        .fetch_int(BEGIN_SQLITE, &[])
+        .await?;
+    Ok((conn, version))
+}
+
+async fn try_postgres(
+    kept: Option<PgConnection>,
+    begin: &'static str,
+) -> Option<(PgConnection, i64)> {
+    begin_postgres(kept?, begin).await.ok()
+}
+
+async fn begin_postgres(
+    mut conn: PgConnection,
+    begin: &'static str,
+) -> Result<(PgConnection, i64), sqlx::Error> {
+    let rows = sqlx::raw_sql(begin).fetch_all(&mut conn).await?;
+    let version = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
+    Ok((conn, version))
 }
 
 async fn append_sqlite(
@@ -197,12 +237,12 @@ async fn append_sqlite(
     mut rows: &[Row],
 ) -> Result<(), sqlx::Error> {
     while !rows.is_empty() {
-        let (sql, count) = match rows.len() {
-            16.. => (APPEND_16, 16),
-            4..16 => (APPEND_4, 4),
-            _ => (APPEND_1, 1),
+        let (sql, most) = if rows.len() <= 16 {
+            (APPEND_16, 16)
+        } else {
+            (APPEND_128, 128)
         };
-        let (chunk, rest) = rows.split_at(count);
+        let (chunk, rest) = rows.split_at(rows.len().min(most));
         let mut insert = sqlx::query(sql);
         for row in chunk {
             insert = insert
@@ -252,10 +292,7 @@ async fn append_postgres(
 #[async_trait]
 impl JournalTx for Tx {
     async fn policy_version(&mut self) -> Result<i64, StoreError> {
-        self.session()
-            .fetch_int(VERSION, &[])
-            .await
-            .map_err(classified)
+        Ok(self.version)
     }
 
     async fn claim(&mut self, claim: &KeyClaim, now: i64) -> Result<bool, StoreError> {
@@ -284,13 +321,13 @@ impl JournalTx for Tx {
     }
 
     async fn commit(self: Box<Self>) -> Result<(), StoreError> {
-        self.end("COMMIT")
+        Self::commit(*self)
             .await
             .map_err(|error| StoreError::Unclear(error.to_string()))
     }
 
     async fn abandon(self: Box<Self>) -> Result<(), StoreError> {
-        self.end("ROLLBACK").await.map_err(classified)
+        self.roll_back().await.map_err(classified)
     }
 }
 
@@ -351,7 +388,7 @@ impl JournalStore for Store {
                     // By the writing connection, so that it queues fairly with the journal.
                     let mut tx = Tx::begin(&self.0, Purpose::Record).await?;
                     let removed = tx.session().execute(PURGE_SQLITE, &values).await?;
-                    tx.end("COMMIT").await?;
+                    tx.commit().await?;
                     removed
                 }
                 Engine::Postgres { .. } => {

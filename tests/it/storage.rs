@@ -252,8 +252,8 @@ async fn rows_of_any_number_are_appended_and_the_head_follows() {
         let writer = WriterId(Uuid::from_u128(9));
         let mut chain = Chain::new(writer);
         let mut written = Vec::new();
-        // Each remainder of the bulk inserts' sizes.
-        for count in [1, 3, 4, 16, 23, 16 + 4 + 1, 100] {
+        // Around the sizes of the bulk inserts, small after large.
+        for count in [1, 3, 16, 17, 128, 129, 2, 300] {
             let mut rows = Vec::new();
             for _ in 0..count {
                 let (next, row) = chain.append(event(chain.head().seq));

@@ -11,22 +11,22 @@ use url::Url;
 const POSTGRES_URL: &str = "SAS_BROKER_TEST_POSTGRES_URL";
 
 /// A migrated database of its own.
-pub struct Database {
+pub(crate) struct Database {
     /// What `Store::connect` takes.
-    pub url: String,
+    pub(crate) url: String,
     dir: Option<TempDir>,
     admin: Option<(String, String)>,
 }
 
 /// Runs a test on an empty database of each engine that is there.
-pub async fn on_each_engine(test: impl AsyncFn(&Database)) {
+pub(crate) async fn on_each_engine(test: impl AsyncFn(&Database)) {
     let database = Database::sqlite().await;
     test(&database).await;
     on_postgres(test).await;
 }
 
 /// Runs a test on an empty PostgreSQL database, if a server is there.
-pub async fn on_postgres(test: impl AsyncFn(&Database)) {
+pub(crate) async fn on_postgres(test: impl AsyncFn(&Database)) {
     match std::env::var(POSTGRES_URL) {
         Ok(server) => {
             let database = Database::postgres(server).await;
@@ -78,19 +78,19 @@ impl Database {
         }
     }
 
-    pub fn is_sqlite(&self) -> bool {
+    pub(crate) fn is_sqlite(&self) -> bool {
         self.dir.is_some()
     }
 
     /// Another process, as it were: connections of its own.
-    pub async fn store(&self) -> Store {
+    pub(crate) async fn store(&self) -> Store {
         Store::connect(&self.url, StoreOptions::default())
             .await
             .unwrap()
     }
 
     /// Runs statements as somebody with sqlite3 or psql would.
-    pub async fn by_hand(&self, sql: &str) -> Result<(), sqlx::Error> {
+    pub(crate) async fn by_hand(&self, sql: &str) -> Result<(), sqlx::Error> {
         let sql = AssertSqlSafe(sql.to_owned());
         if self.is_sqlite() {
             let mut conn = SqliteConnection::connect(&self.url).await?;
