@@ -22,7 +22,6 @@ use super::{
     time_text,
 };
 
-/// Verification.
 pub mod verify;
 
 /// The stored format's version, the `v` of every record.

@@ -1,5 +1,5 @@
-//! The background task that keeps search up to date, seconds behind the journal, and removes expired
-//! idempotency keys. Every replica may run it.
+//! The background task that keeps search up to date, seconds behind the journal, and removes
+//! expired idempotency keys. Every replica may run it.
 
 use std::{sync::Arc, time::Duration};
 

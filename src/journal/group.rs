@@ -1,5 +1,5 @@
-//! What one transaction of the journal is made of: the entries that came in, their verdicts, and the
-//! page of rows that they become.
+//! What one transaction of the journal is made of: the entries that came in, their verdicts, and
+//! the page of rows that they become.
 
 use std::sync::Arc;
 

@@ -279,8 +279,8 @@ impl Journal {
         answer.await.unwrap_or(Err(JournalError::Closed))
     }
 
-    /// Changes the role table and records it, in one transaction; [`Outcome::Stale`] if the table is
-    /// not at the version that the change was planned against. `event` is a
+    /// Changes the role table and records it, in one transaction; [`Outcome::Stale`] if the table
+    /// is not at the version that the change was planned against. `event` is a
     /// [`PolicyChanged`](crate::domain::audit::Action::PolicyChanged); its `policy_version` becomes
     /// the version that the change made.
     ///
@@ -311,7 +311,8 @@ impl Journal {
     }
 
     /// Whether records can be expected to succeed: the last attempt did, nothing has waited longer
-    /// than [`Limits::lag_max`], and the writer has not ended. A failing database is tried again every [`Limits::tick`].
+    /// than [`Limits::lag_max`], and the writer has not ended. A failing database is tried again
+    /// every [`Limits::tick`].
     #[must_use]
     pub fn healthy(&self) -> bool {
         !self.inbox.is_closed()

@@ -9,6 +9,7 @@ use std::{
 
 use tokio::{
     sync::mpsc,
+    task::yield_now,
     time::{MissedTickBehavior, interval, timeout},
 };
 
@@ -77,6 +78,12 @@ impl Writer {
                 count = inbox.recv_many(&mut taken, TAKEN_MAX) => {
                     if count == 0 {
                         break;
+                    }
+                    // The answers to the last group have just woken their callers, whose next
+                    // entries are a moment away: let them in, or every second group is of one.
+                    yield_now().await;
+                    while taken.len() < TAKEN_MAX && let Ok(message) = inbox.try_recv() {
+                        taken.push(message);
                     }
                     self.serve(taken.drain(..)).await;
                 }
