@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod azure;
+mod journal;
+mod journal_support;
+mod journal_verify;
 mod sas_properties;
 mod sas_vectors;
 mod simulator;
