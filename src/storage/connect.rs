@@ -135,9 +135,13 @@ impl Store {
             match &self.0 {
                 Engine::Sqlite { options, .. } => {
                     let mut conn = open_sqlite(options).await?;
-                    migrator(include_str!("../../migrations/sqlite/0001_initial.sql"))
-                        .run(&mut conn)
-                        .await?;
+                    let migrator =
+                        migrator(include_str!("../../migrations/sqlite/0001_initial.sql"));
+                    // SQLite has no lock that spans the look and the leap. Whoever loses a race of
+                    // two first starts finds the work done on its second look.
+                    if migrator.run(&mut conn).await.is_err() {
+                        migrator.run(&mut conn).await?;
+                    }
                     conn.close().await?;
                 }
                 Engine::Postgres { options, .. } => {

@@ -161,6 +161,20 @@ fn claim_key(key: &str) -> ClaimKey {
 }
 
 #[tokio::test]
+async fn first_starts_that_race_all_find_their_tables() {
+    for _ in 0..5 {
+        let dir = tempfile::TempDir::new().unwrap();
+        let url = format!("sqlite:{}", dir.path().join("broker.db").display());
+        let starts = (0..8).map(async |_| {
+            let store = Store::connect(&url, StoreOptions::default()).await.unwrap();
+            store.migrate().await.unwrap();
+            store.version().await.unwrap()
+        });
+        assert_eq!(futures_util::future::join_all(starts).await, [0; 8]);
+    }
+}
+
+#[tokio::test]
 async fn migrating_twice_changes_nothing() {
     on_each_engine(async |db: &Database| {
         let store = db.store().await;
