@@ -170,23 +170,47 @@ class Broker:
         }
         return self.around.issuer.token(**usual | claims)
 
-    def ask(
-        self, bearer: str, *, session: requests.Session | None = None, **request: object
+    def post(
+        self,
+        path: str,
+        bearer: str,
+        body: dict,
+        *,
+        session: requests.Session | None = None,
+        idempotency_key: str | None = None,
     ) -> requests.Response:
-        """`POST /v1/sas` for the container that the policy speaks of."""
-        body = {"account": servers.ACCOUNT, "container": "raw", "permissions": "r"} | request
+        headers = {"Authorization": f"Bearer {bearer}"}
+        if idempotency_key:
+            headers["Idempotency-Key"] = idempotency_key
         return (session or requests).post(
-            f"{self.origin}/v1/sas",
+            f"{self.origin}{path}",
             json=body,
-            headers={"Authorization": f"Bearer {bearer}"},
+            headers=headers,
             timeout=servers.REQUEST_SECONDS_MAX,
         )
+
+    def ask(
+        self,
+        bearer: str,
+        *,
+        session: requests.Session | None = None,
+        idempotency_key: str | None = None,
+        **request: object,
+    ) -> requests.Response:
+        """`POST /v1/sas` for the container that the policy speaks of."""
+        options = {"session": session, "idempotency_key": idempotency_key}
+        return self.post("/v1/sas", bearer, wanted(**request), **options)
 
     def issued(self, object_id: str, **request: object) -> dict:
         """The answer to a request that must succeed."""
         answer = self.ask(self.token_for(object_id), **request)
         assert answer.status_code == 200, answer.text
         return answer.json()
+
+
+def wanted(**request: object) -> dict:
+    """A request for a token of the container that the policy speaks of."""
+    return {"account": servers.ACCOUNT, "container": "raw", "permissions": "r"} | request
 
 
 def signed_fields(token: str) -> dict[str, str]:
