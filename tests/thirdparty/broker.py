@@ -126,12 +126,17 @@ class Broker:
             timeout=COMMAND_SECONDS_MAX,
         )
 
-    def apply_policy(self, *, without: str | None = None) -> None:
-        """The whole role table, or all of it but the grants of one object id."""
+    def apply_policy(self, *, without: str | None = None, strangers: int = 0) -> None:
+        """The whole role table, or all of it but the grants of one object id; and as many grants
+        more, of callers who never call."""
         document = policy(self.around, self.reader, self.writer)
         document["grants"] = [
             grant for grant in document["grants"] if grant["principal"]["object_id"] != without
         ]
+        pattern = document["grants"][-1]
+        for _ in range(strangers):
+            stranger = pattern["principal"] | {"object_id": str(uuid.uuid4())}
+            document["grants"].append(pattern | {"principal": stranger})
         file = self.directory / "policy.json"
         file.write_text(json.dumps(document))
         self.run("apply", "-f", file)
@@ -142,11 +147,15 @@ class Broker:
         return [json.loads(line) for line in printed.splitlines()]
 
     def start(self) -> None:
+        self.launch()
+        self.service.wait_until(self.is_ready)
+
+    def launch(self) -> None:
+        """Starts the process and waits for nothing."""
         command = [BINARY, "--config", self._file, "serve"]
         self.service = services.Service("sas-broker", command, self.log, env=self._environment)
-        self.service.wait_until(self._is_ready)
 
-    def _is_ready(self) -> bool:
+    def is_ready(self) -> bool:
         with contextlib.suppress(requests.ConnectionError):
             return requests.get(f"{self.origin}/readyz", timeout=5).status_code == 200
         return False
