@@ -146,7 +146,8 @@ impl Issuer {
             .iter()
             .map(|_| IssuanceId(self.entropy.uuid_v7(now)))
             .collect();
-        let mut former = self.former(context, idempotency).await?;
+        let count = requests.len();
+        let mut former = self.former(context, count, idempotency).await?;
         let mut snapshot = self.policy.current();
         for _ in 0..DECISIONS_MAX {
             let round = match &former {
@@ -159,16 +160,19 @@ impl Issuer {
             match round {
                 Round::Answered(answers) => return Ok(answers),
                 Round::Stale(version) => snapshot = self.policy.at_least(version).await?,
-                Round::KeyTaken => former = self.former(context, idempotency).await?,
+                Round::KeyTaken => former = self.former(context, count, idempotency).await?,
             }
         }
         Err(IssueError::Unsettled)
     }
 
-    /// What the idempotency key stands for, if it was used before.
+    /// What the idempotency key stands for, if it was used before; one entry for each of `count`
+    /// requests. Another configuration may find other items of the same batch valid than the one that
+    /// remembered them did.
     async fn former(
         &self,
         context: &Context,
+        count: usize,
         idempotency: Option<&Idempotency>,
     ) -> Result<Option<Fact>, IssueError> {
         let Some(idempotency) = idempotency else {
@@ -185,9 +189,13 @@ impl Issuer {
         if claim.body_sha256 != idempotency.body_sha256 {
             return Err(IssueError::KeyReused);
         }
-        let fact = serde_json::from_str(&claim.fact)
+        let fact: Fact = serde_json::from_str(&claim.fact)
             .map_err(|_| StoreError::Corrupt("the fact of an idempotency key".to_owned()))?;
-        Ok(Some(fact))
+        if fact.len() == count {
+            Ok(Some(fact))
+        } else {
+            Err(IssueError::KeyReused)
+        }
     }
 
     async fn first(

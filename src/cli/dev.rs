@@ -10,6 +10,7 @@ use super::{
     apply::{apply, parse, plan},
     compose::start_log,
     demo::world::{ACCOUNT, World},
+    serve::stop_signal,
 };
 use crate::config::sections::{Log, LogFormat};
 
@@ -41,7 +42,7 @@ impl Dev {
         .await?;
         apply(&world.config, &ambient, plan).await?;
         print_lines(&world).await?;
-        tokio::signal::ctrl_c().await?;
+        stop_signal().await?;
         world.stop().await;
         Ok(ExitCode::SUCCESS)
     }
@@ -52,23 +53,25 @@ async fn print_lines(world: &World) -> Result<(), Failure> {
     let request = json!({
         "account": ACCOUNT, "container": "raw", "path": "2026/11/file.csv", "permissions": "r",
     });
-    let (_, answer) = world.ask(&bearer, &request).await?;
+    let (status, answer) = world.ask(&bearer, &request).await?;
+    let url = answer["url"]
+        .as_str()
+        .ok_or_else(|| format!("no token was issued: {status} {answer}"))?;
     let base = &world.base;
     let ca = world.ca_file();
     let ca = ca.display();
-    let url = answer["url"].as_str().unwrap_or_default();
     anstream::println!(
         "The simulated world is up; its tokens open nothing outside of it. Stop it with Ctrl-C.\n\n\
          # Ada's access token lives an hour\n\
          TOKEN={bearer}\n\n\
          # Issue a token, explain a decision, list what Ada may reach\n\
-         curl -s {base}/v1/sas -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\\n  \
+         curl -sw '\\n' {base}/v1/sas -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\\n  \
            -d '{request}'\n\
-         curl -s {base}/v1/sas/explain -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\\n  \
+         curl -sw '\\n' {base}/v1/sas/explain -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\\n  \
            -d '{{\"account\":\"{ACCOUNT}\",\"container\":\"raw\",\"permissions\":\"rw\"}}'\n\
-         curl -s {base}/v1/access -H \"Authorization: Bearer $TOKEN\"\n\n\
+         curl -sw '\\n' {base}/v1/access -H \"Authorization: Bearer $TOKEN\"\n\n\
          # Read the blob with a token that was issued just now\n\
-         curl -s --cacert {ca} '{url}'\n"
+         curl -sw '\\n' --cacert {ca} '{url}'\n"
     );
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `sas-broker serve`: the service.
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,14 +24,10 @@ impl Serve {
         let config = file.load()?;
         start_log(&config.log)?;
         let mut broker = Broker::start(&config, Ambient::system()).await?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut failed = false;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            () = broker.ended() => failed = true,
-        }
+        let failed = tokio::select! {
+            asked = stop_signal() => { asked?; false }
+            () = broker.ended() => true,
+        };
         info!("stopping: in-flight requests finish, the journal is flushed");
         broker.stop().await;
         Ok(if failed {
@@ -40,4 +36,18 @@ impl Serve {
             ExitCode::SUCCESS
         })
     }
+}
+
+/// Waits for SIGTERM or SIGINT.
+///
+/// # Errors
+/// If the process cannot listen for them.
+pub(super) async fn stop_signal() -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! Relations between keys that types cannot carry.
 
 use secrecy::ExposeSecret;
+use tracing_subscriber::EnvFilter;
 
 use super::sections::{Config, Credential};
 use crate::domain::{
@@ -58,6 +59,11 @@ impl Config {
         self.check_database(&mut report);
         self.check_issuing(&mut report);
         self.check_credentials(&mut report);
+        report.unless(
+            EnvFilter::try_new(&self.log.filter).is_ok(),
+            "log.filter",
+            "must be levels, alone or by module, such as info or sas_broker=debug,warn",
+        );
         report.0
     }
 

@@ -54,6 +54,17 @@ fn list(problems: &[Problem]) -> String {
     lines.join("\n")
 }
 
+/// What the reader said, without the lines of the file that it quotes: a database's URL may hold a
+/// password.
+fn unreadable(path: &Path, error: &ConfigError) -> LoadError {
+    let said = error.to_string();
+    let words = said.lines().filter(|line| !line.contains('|'));
+    LoadError::Unreadable {
+        path: path.to_owned(),
+        reason: words.map(str::trim).collect::<Vec<_>>().join(", "),
+    }
+}
+
 impl Config {
     /// Reads the file and the environment and checks the result.
     ///
@@ -68,16 +79,12 @@ impl Config {
         let environment = LISTS
             .iter()
             .fold(environment, |env, key| env.with_list_parse_key(key));
-        let unreadable = |error: ConfigError| LoadError::Unreadable {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        };
         let config: Self = config::Config::builder()
             .add_source(File::from(path).format(FileFormat::Toml))
             .add_source(environment)
             .build()
             .and_then(config::Config::try_deserialize)
-            .map_err(unreadable)?;
+            .map_err(|error| unreadable(path, &error))?;
         config.checked(path)
     }
 
@@ -91,10 +98,7 @@ impl Config {
             .add_source(File::from_str(text, FileFormat::Toml))
             .build()
             .and_then(config::Config::try_deserialize)
-            .map_err(|error| LoadError::Unreadable {
-                path: path.into(),
-                reason: error.to_string(),
-            })?;
+            .map_err(|error| unreadable(path, &error))?;
         config.checked(path)
     }
 
@@ -151,6 +155,11 @@ mod tests {
                 "mysql://localhost/x",
                 "database.url",
             ),
+            (
+                "filter = \"info\"",
+                "filter = \"sas_broker=loud\"",
+                "log.filter",
+            ),
         ];
         for (good, bad, key) in rows {
             let text = EXAMPLE.replace(good, bad);
@@ -158,6 +167,32 @@ mod tests {
             let error = Config::from_toml(&text).unwrap_err();
             assert!(error.to_string().contains(key), "{key}: {error}");
         }
+    }
+
+    #[test]
+    fn an_unknown_word_is_told_with_the_known_ones() {
+        let rows = [
+            ("name = \"public\"", "cloud.name", "us_government"),
+            ("groups_claim = \"absent\"", "groups_claim", "configured"),
+            ("format = \"json\"", "log.format", "text"),
+        ];
+        for (line, key, known) in rows {
+            let (name, _) = line.split_once('=').unwrap();
+            let text = EXAMPLE.replace(line, &format!("{name}= \"mars\""));
+            let error = Config::from_toml(&text).unwrap_err().to_string();
+            assert!(error.contains(key) && error.contains(known), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_is_placed_but_not_quoted() {
+        let text = EXAMPLE.replace(
+            "\"sqlite://sas-broker.db\"",
+            "postgres://broker:hunter2@localhost/x",
+        );
+        let error = Config::from_toml(&text).unwrap_err().to_string();
+        assert!(error.contains("line 4"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
     }
 
     #[test]

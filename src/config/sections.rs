@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use ipnet::IpNet;
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IntoDeserializer, value::StringDeserializer},
+};
 use url::Url;
 use uuid::Uuid;
 
@@ -16,6 +19,16 @@ use crate::domain::{
     sas::ServiceVersion,
     validity::{LIFETIME_SECONDS_DEFAULT, LIFETIME_SECONDS_MAX, LIFETIME_SECONDS_MIN, Limits},
 };
+
+/// One of a few words. The `config` crate's own reading of an enum does not say which there are.
+fn word<'de, T, D>(source: D) -> Result<T, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    let text: StringDeserializer<D::Error> = String::deserialize(source)?.into_deserializer();
+    T::deserialize(text)
+}
 
 /// All sections.
 #[derive(Debug, Clone, Deserialize)]
@@ -81,6 +94,7 @@ impl Default for Server {
 #[serde(deny_unknown_fields, default)]
 pub struct CloudSection {
     /// A cloud by name, or `custom`.
+    #[serde(deserialize_with = "word")]
     pub name: CloudName,
     /// Entra's authority, of a custom cloud.
     pub authority: Option<Url>,
@@ -174,7 +188,7 @@ pub struct Tenant {
     /// Its id.
     pub id: TenantId,
     /// Whether its tokens carry the groups claim.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     pub groups_claim: GroupsClaim,
 }
 
@@ -308,6 +322,7 @@ pub enum Credential {
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// For machines or for people.
+    #[serde(deserialize_with = "word")]
     pub format: LogFormat,
     /// A `tracing` filter such as `info` or `sas_broker=debug`.
     pub filter: String,

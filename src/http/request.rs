@@ -11,7 +11,7 @@ use actix_web::{
     web::Data,
 };
 use tokio::time::Instant;
-use tracing::{Instrument, info, info_span};
+use tracing::{Instrument, info, info_span, warn};
 
 use super::{
     TARGET_BYTES_MAX,
@@ -64,10 +64,13 @@ pub async fn surround(
             .into_response(problem.error_response())
             .map_into_right_body()
     } else {
-        tokio::time::timeout(limit.0, next.call(request).instrument(span.clone()))
-            .await
-            .map_err(|_| Problem::new(code::TIMEOUT, "the request took too long"))??
-            .map_into_left_body()
+        let answered = next.call(request).instrument(span.clone());
+        let Ok(answered) = tokio::time::timeout(limit.0, answered).await else {
+            let micros = began.elapsed().as_micros();
+            span.in_scope(|| warn!(micros, "given up: the request took too long"));
+            return Err(Problem::new(code::TIMEOUT, "the request took too long").into());
+        };
+        answered?.map_into_left_body()
     };
     let value = HeaderValue::from_str(&id.to_string()).expect("a GUID is a header value");
     response.headers_mut().insert(REQUEST_ID.clone(), value);

@@ -126,12 +126,17 @@ class Broker:
             timeout=COMMAND_SECONDS_MAX,
         )
 
-    def apply_policy(self, *, without: str | None = None) -> None:
-        """The whole role table, or all of it but the grants of one object id."""
+    def apply_policy(self, *, without: str | None = None, strangers: int = 0) -> None:
+        """The whole role table, or all of it but the grants of one object id; and as many grants
+        more, of callers who never call."""
         document = policy(self.around, self.reader, self.writer)
         document["grants"] = [
             grant for grant in document["grants"] if grant["principal"]["object_id"] != without
         ]
+        pattern = document["grants"][-1]
+        for _ in range(strangers):
+            stranger = pattern["principal"] | {"object_id": str(uuid.uuid4())}
+            document["grants"].append(pattern | {"principal": stranger})
         file = self.directory / "policy.json"
         file.write_text(json.dumps(document))
         self.run("apply", "-f", file)
@@ -142,11 +147,15 @@ class Broker:
         return [json.loads(line) for line in printed.splitlines()]
 
     def start(self) -> None:
+        self.launch()
+        self.service.wait_until(self.is_ready)
+
+    def launch(self) -> None:
+        """Starts the process and waits for nothing."""
         command = [BINARY, "--config", self._file, "serve"]
         self.service = services.Service("sas-broker", command, self.log, env=self._environment)
-        self.service.wait_until(self._is_ready)
 
-    def _is_ready(self) -> bool:
+    def is_ready(self) -> bool:
         with contextlib.suppress(requests.ConnectionError):
             return requests.get(f"{self.origin}/readyz", timeout=5).status_code == 200
         return False
@@ -170,23 +179,47 @@ class Broker:
         }
         return self.around.issuer.token(**usual | claims)
 
-    def ask(
-        self, bearer: str, *, session: requests.Session | None = None, **request: object
+    def post(
+        self,
+        path: str,
+        bearer: str,
+        body: dict,
+        *,
+        session: requests.Session | None = None,
+        idempotency_key: str | None = None,
     ) -> requests.Response:
-        """`POST /v1/sas` for the container that the policy speaks of."""
-        body = {"account": servers.ACCOUNT, "container": "raw", "permissions": "r"} | request
+        headers = {"Authorization": f"Bearer {bearer}"}
+        if idempotency_key:
+            headers["Idempotency-Key"] = idempotency_key
         return (session or requests).post(
-            f"{self.origin}/v1/sas",
+            f"{self.origin}{path}",
             json=body,
-            headers={"Authorization": f"Bearer {bearer}"},
+            headers=headers,
             timeout=servers.REQUEST_SECONDS_MAX,
         )
+
+    def ask(
+        self,
+        bearer: str,
+        *,
+        session: requests.Session | None = None,
+        idempotency_key: str | None = None,
+        **request: object,
+    ) -> requests.Response:
+        """`POST /v1/sas` for the container that the policy speaks of."""
+        options = {"session": session, "idempotency_key": idempotency_key}
+        return self.post("/v1/sas", bearer, wanted(**request), **options)
 
     def issued(self, object_id: str, **request: object) -> dict:
         """The answer to a request that must succeed."""
         answer = self.ask(self.token_for(object_id), **request)
         assert answer.status_code == 200, answer.text
         return answer.json()
+
+
+def wanted(**request: object) -> dict:
+    """A request for a token of the container that the policy speaks of."""
+    return {"account": servers.ACCOUNT, "container": "raw", "permissions": "r"} | request
 
 
 def signed_fields(token: str) -> dict[str, str]:

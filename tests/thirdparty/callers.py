@@ -31,7 +31,7 @@ class Callers:
         self._broker = broker
         self._bearer = broker.token_for(broker.reader)
         self._stopping = threading.Event()
-        self._answered = threading.Semaphore(0)
+        self._answered = threading.Condition()
         self.answers: list[Answer] = []
         self._threads = [threading.Thread(target=self._ask) for _ in range(WORKERS)]
         for thread in self._threads:
@@ -42,8 +42,9 @@ class Callers:
             while not self._stopping.is_set():
                 asked_at = time.monotonic()
                 response = self._broker.ask(self._bearer, session=session)
-                self.answers.append(self._kept(asked_at, response))
-                self._answered.release()
+                with self._answered:
+                    self.answers.append(self._kept(asked_at, response))
+                    self._answered.notify_all()
 
     @staticmethod
     def _kept(asked_at: float, response: requests.Response) -> Answer:
@@ -55,9 +56,14 @@ class Callers:
         return Answer(asked_at, response.status_code, body["id"], digest)
 
     def wait_for(self, answers: int) -> None:
-        """Returns when that many more answers have come."""
-        for _ in range(answers):
-            assert self._answered.acquire(timeout=under_test.COMMAND_SECONDS_MAX)
+        """Returns when that many requests that began after this call have been answered."""
+        since = time.monotonic()
+
+        def have_come() -> bool:
+            return sum(answer.asked_at > since for answer in self.answers) >= answers
+
+        with self._answered:
+            assert self._answered.wait_for(have_come, timeout=under_test.COMMAND_SECONDS_MAX)
 
     def stop(self) -> None:
         self._stopping.set()

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import obstore
+import requests
 from azure.core.exceptions import HttpResponseError
+from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import ContainerClient
 from obstore.store import AzureStore
 
@@ -35,15 +37,25 @@ def refusal(act: Callable[[], object]) -> Refused | None:
     return None
 
 
-def official(azurite: servers.Azurite, container: str, token: str) -> ContainerClient:
-    """`azure-storage-blob`, without retries: a refusal is the answer, not a hiccup."""
-    return ContainerClient(
-        azurite.endpoint,
-        container,
-        credential=token,
-        connection_verify=str(azurite.authority),
-        retry_total=0,
-    )
+def official(
+    azurite: servers.Azurite,
+    container: str,
+    token: str,
+    *,
+    session: requests.Session | None = None,
+) -> ContainerClient:
+    """`azure-storage-blob`, without retries: a refusal is the answer, not a hiccup.
+
+    Who makes many of them gives a session, whose connections they share.
+    """
+    authority = str(azurite.authority)
+    if session:
+        shared = {"session": session, "session_owner": False}
+        connections = {"transport": RequestsTransport(connection_verify=authority, **shared)}
+    else:
+        connections = {"connection_verify": authority}
+    options = {"credential": token, "retry_total": 0, **connections}
+    return ContainerClient(azurite.endpoint, container, **options)
 
 
 @contextlib.contextmanager

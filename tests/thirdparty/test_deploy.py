@@ -25,8 +25,11 @@ def test_the_configurations_are_valid(name):
 def test_the_example_policy_can_be_applied_and_then_changes_nothing_more(tmp_path):
     database = {"SAS_BROKER__DATABASE__URL": f"sqlite://{tmp_path / 'broker.db'}"}
     command = ("apply", "-f", DEPLOY / "policy.example.yaml")
-    first, second = (run(DEPLOY / "config.compose.toml", *command, **database) for _ in range(2))
-    assert first.returncode == 0, first.stderr
-    assert "partner-download" in first.stdout
-    assert second.returncode == 0, second.stderr
-    assert "partner-download" not in second.stdout
+    rounds = [*command, "--dry-run"], command, command
+    dry, first, second = (run(DEPLOY / "config.compose.toml", *one, **database) for one in rounds)
+    for ran in (dry, first, second):
+        assert ran.returncode == 0, ran.stderr
+    assert "none made (--dry-run)" in dry.stdout
+    # Had the dry run changed anything, there would be nothing left to change.
+    assert "partner-download" in dry.stdout and "partner-download" in first.stdout
+    assert second.stdout == "nothing to change\n"
