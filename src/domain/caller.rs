@@ -62,7 +62,7 @@ pub enum CallerKind {
     Application,
 }
 
-/// The verified content of an access token. [`verify`] is its only constructor.
+/// The verified content of an access token. [`verify()`] is its only constructor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     pub(super) tenant_id: TenantId,

@@ -8,7 +8,7 @@
 //! - Nothing is narrowed behind the caller's back: a letter that is not granted refuses the request.
 //!   Only a lifetime is shortened, and the answer says by which bound.
 //!
-//! One engine serves issuing, explaining and listing one's own access. [`weigh`] looks at the grants,
+//! One engine serves issuing, explaining and listing one's own access. [`mod@weigh`] looks at the grants,
 //! this file draws the conclusion.
 
 mod access;
