@@ -3,10 +3,22 @@
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
+import broker as under_test
 from conftest import CONTAINER, PLAIN_PATH
+from databases import Sqlite
 
 REQUESTS = 200
 WORKERS = 8
+
+
+@pytest.fixture(scope="module")
+def broker(directory, around):
+    """One that holds the issuer's keys, and has met no unknown key id in the last five minutes."""
+    with under_test.serving(directory, around, Sqlite.create(directory)) as running:
+        running.issued(running.reader)
+        yield running
 
 
 def test_a_key_roll_over_refuses_nobody(broker, issuer):
