@@ -97,6 +97,10 @@ impl Mint {
         if expiry.lifetime_seconds() < i64::from(self.lifetime_seconds_min) {
             return Err(MintError::KeyEndsTooSoon);
         }
+        let expiry = match former {
+            Some(former) => expiry.and(Bound::Recorded(former.window.expires_at)),
+            None => expiry,
+        };
         let period = authorized.account().sas_period_seconds_max;
         let window = former.map_or_else(
             || Window::new(now, expiry.at(), key.start(), period),
