@@ -5,7 +5,8 @@ use std::time::Duration;
 use actix_web::{
     Error, HttpMessage, HttpRequest, ResponseError,
     body::MessageBody,
-    dev::{ServiceRequest, ServiceResponse},
+    dev::{ResponseHead, ServiceRequest, ServiceResponse},
+    error::InternalError,
     http::header::{HeaderName, HeaderValue},
     middleware::Next,
     web::Data,
@@ -58,30 +59,43 @@ pub async fn surround(
     let route = request.match_pattern().unwrap_or_else(|| "-".to_owned());
     let span = info_span!("request", request_id = %id, %method, %route);
     let began = Instant::now();
-    let mut response = if request.uri().to_string().len() > TARGET_BYTES_MAX {
+    let answered = if request.uri().to_string().len() > TARGET_BYTES_MAX {
         let problem = Problem::new(code::TARGET_TOO_LONG, "the request target is over 8 KiB");
-        request
-            .into_response(problem.error_response())
-            .map_into_right_body()
+        let response = request.into_response(problem.error_response());
+        Ok(response.map_into_right_body())
     } else {
-        tokio::time::timeout(limit.0, next.call(request).instrument(span.clone()))
-            .await
-            .map_err(|_| Problem::new(code::TIMEOUT, "the request took too long"))??
-            .map_into_left_body()
+        let answer = next.call(request).instrument(span.clone());
+        let answered = tokio::time::timeout(limit.0, answer).await;
+        let too_late = |_| Err(Problem::new(code::TIMEOUT, "the request took too long").into());
+        answered
+            .unwrap_or_else(too_late)
+            .map(ServiceResponse::map_into_left_body)
     };
-    let value = HeaderValue::from_str(&id.to_string()).expect("a GUID is a header value");
-    response.headers_mut().insert(REQUEST_ID.clone(), value);
-    let status = response.status().as_u16();
-    // Refusals of known callers are the journal's; these others anybody can cause.
-    let suppressed = match status {
-        400..=499 if status != 403 => state.noise.line(state.clock.now().unix_timestamp()),
-        _ => Some(0),
+    let finish = |head: &mut ResponseHead| {
+        let value = HeaderValue::from_str(&id.to_string()).expect("a GUID is a header value");
+        head.headers_mut().insert(REQUEST_ID.clone(), value);
+        let status = head.status.as_u16();
+        // Refusals of known callers are the journal's; these others anybody can cause.
+        let suppressed = match status {
+            400..=499 if status != 403 => state.noise.line(state.clock.now().unix_timestamp()),
+            _ => Some(0),
+        };
+        if let Some(suppressed) = suppressed {
+            let micros = began.elapsed().as_micros();
+            span.in_scope(|| info!(status, micros, suppressed, "answered"));
+        }
     };
-    if let Some(suppressed) = suppressed {
-        let micros = began.elapsed().as_micros();
-        span.in_scope(|| info!(status, micros, suppressed, "answered"));
+    match answered {
+        Ok(mut response) => {
+            finish(response.response_mut().head_mut());
+            Ok(response)
+        }
+        Err(error) => {
+            let mut response = error.error_response();
+            finish(response.head_mut());
+            Err(InternalError::from_response(error, response).into())
+        }
     }
-    Ok(response)
 }
 
 /// How long a request may take.
