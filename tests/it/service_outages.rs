@@ -1,7 +1,5 @@
 //! What breaks around the broker, and what still works then (the table of failures in the docs).
 
-use std::time::Instant;
-
 use actix_web::http::StatusCode;
 use sas_broker::{
     ports::{JournalStore, Purpose},
@@ -10,6 +8,7 @@ use sas_broker::{
 use serde_json::json;
 use sqlx::{Connection, Executor, SqliteConnection};
 use time::Duration;
+use tokio::time::Instant;
 
 use crate::{
     storage_database::on_each_engine,

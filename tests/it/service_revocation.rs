@@ -63,7 +63,7 @@ async fn after_a_revocation_by_another_process_no_request_gets_a_token_on_any_re
         let (revoked, over) = (AtomicBool::new(true), AtomicBool::new(false));
         let given = AtomicUsize::new(0);
         let client = async |number: usize| {
-            let base = if number % 2 == 0 {
+            let base = if number.is_multiple_of(2) {
                 &world.base
             } else {
                 &replica.base

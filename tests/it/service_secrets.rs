@@ -55,22 +55,14 @@ impl Canaries {
         self.plant(name, &query_of(token)["sig"]);
     }
 
-    fn look_in(&self, place: &str, bytes: &[u8]) {
+    fn look_in(&self, place: &str, text: &str) {
         for (name, secret) in &self.0 {
-            let found = place_in(bytes, secret.as_bytes());
-            if let Some(at) = found {
-                let around = &bytes[at.saturating_sub(300)..at];
-                panic!(
-                    "{place} holds {name}, after: {}",
-                    String::from_utf8_lossy(around)
-                );
+            if let Some((before, _)) = text.split_once(secret.as_str()) {
+                let start = before.char_indices().rev().nth(300).map_or(0, |(at, _)| at);
+                panic!("{place} holds {name}, after: {}", &before[start..]);
             }
         }
     }
-}
-
-fn place_in(bytes: &[u8], part: &[u8]) -> Option<usize> {
-    bytes.windows(part.len()).position(|window| window == part)
 }
 
 /// The value of the key that the broker signs with: asked for again with the same elements, the
@@ -187,16 +179,13 @@ async fn no_secret_reaches_logs_errors_debug_texts_or_the_database() {
     assert!(failures.iter().all(|answer| answer.status >= 400));
     for answer in &failures {
         let said = format!("{:?}\n{}", answer.headers, answer.text);
-        canaries.look_in("an error", said.as_bytes());
+        canaries.look_in("an error", &said);
         assert!(!answer.text.contains("sig="));
     }
     let mut config = world.config.clone();
     config.database.url = "postgres://broker:canary-db-password@localhost/x".into();
     canaries.plant("the database's password", "canary-db-password");
-    canaries.look_in(
-        "Debug of the configuration",
-        format!("{config:#?}").as_bytes(),
-    );
+    canaries.look_in("Debug of the configuration", &format!("{config:#?}"));
     let id = world.records_of("issued").await.remove(0)["id"]
         .as_str()
         .unwrap()
@@ -204,16 +193,14 @@ async fn no_secret_reaches_logs_errors_debug_texts_or_the_database() {
     let mut looked_through = Vec::new();
     for world in [&world, &broken] {
         for file in world.database_files() {
-            let bytes = fs::read(&file).unwrap();
+            let bytes = String::from_utf8_lossy(&fs::read(&file).unwrap()).into_owned();
             canaries.look_in(&file.display().to_string(), &bytes);
-            looked_through.extend(bytes);
+            looked_through.push(bytes);
         }
     }
     // Controls: what is no secret is found where it belongs.
-    assert!(
-        place_in(&looked_through, id.as_bytes()).is_some(),
-        "the database was not read"
-    );
+    let read = looked_through.iter().any(|text| text.contains(&id));
+    assert!(read, "the database was not read");
     let request = failures[0].header("x-request-id").to_owned();
     world.stop().await;
     broken.stop().await;
@@ -221,16 +208,17 @@ async fn no_secret_reaches_logs_errors_debug_texts_or_the_database() {
     for heard_of in [
         &request,
         "\"level\":\"TRACE\"",
-        "h2::",
         "user delegation key fetched",
+        "sqlx::query",
+        "actix_http::h1::decoder",
+        "typespec_client_core::http::policies::logging",
     ] {
         assert!(
             heard.contains(heard_of),
             "the log was not heard: {heard_of}"
         );
     }
-    let mut targets: Vec<&str> = heard.split("\"target\":\"").skip(1).filter_map(|rest| rest.split('"').next()).collect(); targets.sort_unstable(); targets.dedup(); eprintln!("TARGETS {targets:?} {}", heard.len());
-    canaries.look_in("the log", heard.as_bytes());
+    canaries.look_in("the log", &heard);
 }
 
 #[test]
