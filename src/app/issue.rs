@@ -146,7 +146,8 @@ impl Issuer {
             .iter()
             .map(|_| IssuanceId(self.entropy.uuid_v7(now)))
             .collect();
-        let mut former = self.former(context, idempotency).await?;
+        let items = requests.len();
+        let mut former = self.former(context, idempotency, items).await?;
         let mut snapshot = self.policy.current();
         for _ in 0..DECISIONS_MAX {
             let round = match &former {
@@ -159,7 +160,7 @@ impl Issuer {
             match round {
                 Round::Answered(answers) => return Ok(answers),
                 Round::Stale(version) => snapshot = self.policy.at_least(version).await?,
-                Round::KeyTaken => former = self.former(context, idempotency).await?,
+                Round::KeyTaken => former = self.former(context, idempotency, items).await?,
             }
         }
         Err(IssueError::Unsettled)
@@ -170,6 +171,7 @@ impl Issuer {
         &self,
         context: &Context,
         idempotency: Option<&Idempotency>,
+        items: usize,
     ) -> Result<Option<Fact>, IssueError> {
         let Some(idempotency) = idempotency else {
             return Ok(None);
@@ -185,8 +187,13 @@ impl Issuer {
         if claim.body_sha256 != idempotency.body_sha256 {
             return Err(IssueError::KeyReused);
         }
-        let fact = serde_json::from_str(&claim.fact)
+        let fact: Fact = serde_json::from_str(&claim.fact)
             .map_err(|_| StoreError::Corrupt("the fact of an idempotency key".to_owned()))?;
+        // Facts and requests meet by their places; under a changed configuration other items of the
+        // same body may be well formed.
+        if fact.len() != items {
+            return Err(IssueError::KeyReused);
+        }
         Ok(Some(fact))
     }
 

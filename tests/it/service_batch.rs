@@ -225,3 +225,30 @@ async fn a_repeated_batch_gives_the_same_ids_and_windows_under_its_key() {
     assert_eq!(world.kinds().await["replayed"], 4);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_repeated_batch_of_which_other_items_are_valid_by_now_is_another_request() {
+    let mut world = World::start().await;
+    world.ada_reads_raw().await;
+    let ada = world.ada();
+    let mut short = file("2026/12/file.csv");
+    short["lifetime_seconds"] = json!(60);
+    let body = json!({ "requests": [short, read_file(LAKE)] });
+    let batch = async |world: &World| {
+        let request = world.post("/v1/sas/batch", &ada, &body);
+        world
+            .send(request.header("idempotency-key", "nightly-1"))
+            .await
+    };
+    assert_eq!(codes(&batch(&world).await), ["sas", "sas"]);
+    world.config.issuing.lifetime_seconds_min = 120;
+    world.restart().await;
+    let again = batch(&world).await;
+    assert_eq!(
+        again.refusal(),
+        (422, "idempotency-key-reused"),
+        "{}",
+        again.text
+    );
+    world.stop().await;
+}
