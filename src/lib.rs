@@ -22,15 +22,19 @@
 //! |---|---|---|
 //! | [`domain`] | nouns and decisions: no I/O, no clock, no randomness, no logging, no async | nothing of ours |
 //! | [`ports`] | traits only, one per aggregate | `domain` |
-//! | [`app`] | use cases, one verb per file | `ports`, `domain` |
-//! | [`http`] | actix-web: extractors, `v1/` handlers, the only status table | `app`, `domain` |
+//! | [`app`] | use cases, one verb per file | `ports`, `domain`, `journal` |
+//! | [`http`] | actix-web: extractors, `v1/` handlers, the only status table | `app`, `domain`, `ports`, `journal` |
 //! | [`journal`] | the group-commit writer and the search follower | `ports`, `domain` |
 //! | [`storage`] | sqlx adapters: SQLite (embedded default) and PostgreSQL (several replicas) | `ports`, `domain` |
 //! | [`azure`] | adapters to Entra and Blob storage; wire types never leave this room | `ports`, `domain` |
-//! | [`simulator`] | Entra and Blob on loopback, keeping real state, for a laptop and the tests | `domain`'s plain types |
+//! | [`simulator`] | Entra and Blob on loopback, keeping real state, for a laptop and the tests | nothing of ours |
 //! | [`config`] | typed sections, validated at start | `domain` |
 //! | [`cli`] | one file per command; `compose` is the only place that wires adapters together | everything |
+//! | [`system`] | the machine's own clock and randomness | `ports` |
 //! | [`telemetry`] | tracing set-up | nothing of ours |
+//!
+//! `http` needs `ports` and `journal` only to name what it was given: errors to translate, and whether
+//! the journal records, for readiness.
 //!
 //! `tests/it/architecture.rs` reads the `use` lines and fails on a forbidden edge.
 

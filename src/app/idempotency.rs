@@ -8,12 +8,12 @@
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
-use super::mint::Former;
 use crate::{
     domain::{
         audit::Issued,
         caller::Caller,
         ids::{IdempotencyKey, IssuanceId},
+        request::AccessRequest,
         time_text,
         validity::Window,
     },
@@ -40,8 +40,7 @@ pub(super) struct Remembered {
     starts_at: OffsetDateTime,
     #[serde(with = "time_text::serde_text")]
     expires_at: OffsetDateTime,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    bound_to: Option<crate::domain::ids::ObjectId>,
+    bound: bool,
 }
 
 impl Remembered {
@@ -50,7 +49,7 @@ impl Remembered {
             id: issued.id,
             starts_at: issued.starts_at,
             expires_at: issued.expires_at,
-            bound_to: issued.bound_to,
+            bound: issued.bound_to.is_some(),
         }
     }
 
@@ -59,15 +58,20 @@ impl Remembered {
         self.id
     }
 
-    /// Its bounds on a replay.
-    pub(super) const fn former(&self) -> Former {
-        let window = Window {
+    /// Its window, which no replay leaves.
+    pub(super) const fn window(&self) -> Window {
+        Window {
             starts_at: self.starts_at,
             expires_at: self.expires_at,
-        };
-        Former {
-            window,
-            bound_to: self.bound_to,
+        }
+    }
+
+    /// The repeated request. A token that was bound stays so, even if nothing asks for it any more; it
+    /// was bound to this very caller, whose key it is.
+    pub(super) fn request(&self, request: &AccessRequest) -> AccessRequest {
+        AccessRequest {
+            bind_to_caller: request.bind_to_caller || self.bound,
+            ..request.clone()
         }
     }
 }

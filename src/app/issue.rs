@@ -146,8 +146,8 @@ impl Issuer {
             .iter()
             .map(|_| IssuanceId(self.entropy.uuid_v7(now)))
             .collect();
-        let count = requests.len();
-        let mut former = self.former(context, count, idempotency).await?;
+        let items = requests.len();
+        let mut former = self.former(context, idempotency, items).await?;
         let mut snapshot = self.policy.current();
         for _ in 0..DECISIONS_MAX {
             let round = match &former {
@@ -160,20 +160,19 @@ impl Issuer {
             match round {
                 Round::Answered(answers) => return Ok(answers),
                 Round::Stale(version) => snapshot = self.policy.at_least(version).await?,
-                Round::KeyTaken => former = self.former(context, count, idempotency).await?,
+                Round::KeyTaken => former = self.former(context, idempotency, items).await?,
             }
         }
         Err(IssueError::Unsettled)
     }
 
-    /// What the idempotency key stands for, if it was used before; one entry for each of `count`
-    /// requests. Another configuration may find other items of the same batch valid than the one that
-    /// remembered them did.
+    /// What the idempotency key stands for, if it was used before; one entry for each of `items`
+    /// requests.
     async fn former(
         &self,
         context: &Context,
-        count: usize,
         idempotency: Option<&Idempotency>,
+        items: usize,
     ) -> Result<Option<Fact>, IssueError> {
         let Some(idempotency) = idempotency else {
             return Ok(None);
@@ -191,11 +190,12 @@ impl Issuer {
         }
         let fact: Fact = serde_json::from_str(&claim.fact)
             .map_err(|_| StoreError::Corrupt("the fact of an idempotency key".to_owned()))?;
-        if fact.len() == count {
-            Ok(Some(fact))
-        } else {
-            Err(IssueError::KeyReused)
+        // Facts and requests meet by their places; under a changed configuration other items of the
+        // same body may be well formed.
+        if fact.len() != items {
+            return Err(IssueError::KeyReused);
         }
+        Ok(Some(fact))
     }
 
     async fn first(
@@ -285,26 +285,26 @@ impl Issuer {
             limits: &self.limits,
             now,
         };
+        let request = &remembered.map_or_else(|| request.clone(), |known| known.request(request));
         let decision = decide(&context.caller, request, snapshot, moment);
         let authorized = match &decision.verdict {
             Err(refusal) => return refused(request, refusal.clone(), &decision),
             Ok(authorized) => authorized,
         };
-        let Some(remembered) = remembered else {
-            return Draft {
-                action: None,
-                outcome: Err(ItemError::RefusedBefore),
-            };
+        let unsettled = |error| Draft {
+            action: None,
+            outcome: Err(error),
         };
-        if remembered.former().window.expires_at <= time_text::whole_seconds(now) {
-            return Draft {
-                action: None,
-                outcome: Err(ItemError::ReplayTooLate),
-            };
+        let Some(remembered) = remembered else {
+            return unsettled(ItemError::RefusedBefore);
+        };
+        let window = remembered.window();
+        if window.expires_at <= time_text::whole_seconds(now) {
+            return unsettled(ItemError::ReplayTooLate);
         }
         let minted = self
             .mint
-            .mint(authorized, remembered.id(), Some(remembered.former()), now)
+            .mint(authorized, remembered.id(), Some(window), now)
             .await;
         match minted {
             Ok(minted) => Draft {

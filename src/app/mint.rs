@@ -10,7 +10,7 @@ use super::key_ring::{KeyRing, KeyUnavailable};
 use crate::domain::{
     audit::Issued,
     decide::Authorized,
-    ids::{IssuanceId, ObjectId},
+    ids::IssuanceId,
     permission::SignedResource,
     request::{AccessRequest, Target},
     sas::{SasSpec, SasTarget, ServiceVersion, SignError, SignedSas, UserDelegationKey, sign},
@@ -41,13 +41,6 @@ pub enum MintError {
     /// The configured service version cannot sign what is needed.
     #[error("{0}")]
     NotSignable(#[from] SignError),
-}
-
-/// What a replay takes over from the first time.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Former {
-    pub(super) window: Window,
-    pub(super) bound_to: Option<ObjectId>,
 }
 
 /// Signs tokens with the broker's delegation keys.
@@ -81,7 +74,7 @@ impl Mint {
         &self,
         authorized: &Authorized,
         id: IssuanceId,
-        former: Option<Former>,
+        former: Option<Window>,
         now: OffsetDateTime,
     ) -> Result<Minted, MintError> {
         let expiry = authorized.expiry().clone();
@@ -97,18 +90,19 @@ impl Mint {
         if expiry.lifetime_seconds() < i64::from(self.lifetime_seconds_min) {
             return Err(MintError::KeyEndsTooSoon);
         }
+        let expiry = match former {
+            Some(former) => expiry.and(Bound::Recorded(former.expires_at)),
+            None => expiry,
+        };
         let period = authorized.account().sas_period_seconds_max;
         let window = former.map_or_else(
             || Window::new(now, expiry.at(), key.start(), period),
-            |former| former.window.again(expiry.at(), key.start(), period),
+            |former| former.again(expiry.at(), key.start(), period),
         );
-        let bound_to = authorized
-            .bound_to()
-            .or(former.and_then(|former| former.bound_to));
-        let spec = self.spec(authorized, id, window, bound_to);
+        let spec = self.spec(authorized, id, window);
         let sas = sign(&spec, &key, self.version)?;
         let url = url(authorized, &sas);
-        let issued = self.issued(authorized, id, window, bound_to, &expiry, &key, &sas);
+        let issued = self.issued(authorized, id, window, &expiry, &key, &sas);
         Ok(Minted {
             issued,
             request: authorized.request().clone(),
@@ -119,13 +113,7 @@ impl Mint {
         })
     }
 
-    fn spec(
-        &self,
-        authorized: &Authorized,
-        id: IssuanceId,
-        window: Window,
-        bound_to: Option<ObjectId>,
-    ) -> SasSpec {
+    fn spec(&self, authorized: &Authorized, id: IssuanceId, window: Window) -> SasSpec {
         let request = authorized.request();
         let target = match &request.target {
             Target::Container => SasTarget::Container,
@@ -141,21 +129,16 @@ impl Mint {
         );
         spec.start = Some(window.starts_at);
         spec.ip = request.ip;
-        spec.delegated_user_object_id = bound_to;
+        spec.delegated_user_object_id = authorized.bound_to();
         spec.correlation_id = authorized.account().correlation_id_supported.then_some(id);
         spec
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the record names every one of them"
-    )]
     fn issued(
         &self,
         authorized: &Authorized,
         id: IssuanceId,
         window: Window,
-        bound_to: Option<ObjectId>,
         expiry: &Expiry,
         key: &UserDelegationKey,
         sas: &SignedSas,
@@ -166,7 +149,7 @@ impl Mint {
             starts_at: window.starts_at,
             expires_at: window.expires_at,
             ip: authorized.request().ip.map(|ip| ip.to_string()),
-            bound_to,
+            bound_to: authorized.bound_to(),
             service_version: self.version.to_string(),
             signed_by: key.signed_object_id(),
             signature_sha256: sas.signature_sha256().to_owned(),

@@ -25,8 +25,9 @@ use crate::{
     ports::{DelegationKeys, KeyFetchError, KeyRequest},
 };
 
-/// Time for one key, sign-in and retries included.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for one key, sign-in and retries included: well under the time limit of the requests that
+/// wait for it, so that they can say what is wrong.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(15);
 /// Retries of one fetch: the request changes nothing, so it may repeat. The key ring backs off beyond.
 const RETRIES_MAX: u32 = 2;
 

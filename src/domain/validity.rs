@@ -79,6 +79,8 @@ pub enum Bound {
     AccountPolicy(u32),
     /// The delegation key ends.
     DelegationKey(OffsetDateTime),
+    /// The token is a repetition of one that ends then.
+    Recorded(OffsetDateTime),
 }
 
 impl fmt::Display for Bound {
@@ -99,6 +101,13 @@ impl fmt::Display for Bound {
             Self::DelegationKey(at) => {
                 write!(f, "delegation key expires {}", time_text::to_text(*at))
             }
+            Self::Recorded(at) => {
+                write!(
+                    f,
+                    "idempotency key: recorded end {}",
+                    time_text::to_text(*at)
+                )
+            }
         }
     }
 }
@@ -114,7 +123,10 @@ impl Bound {
             | Self::Role(_, seconds)
             | Self::Grant(_, seconds)
             | Self::AccountPolicy(seconds) => now + Duration::seconds(i64::from(*seconds)),
-            Self::GrantExpires(_, at) | Self::DenyBegins(_, at) | Self::DelegationKey(at) => *at,
+            Self::GrantExpires(_, at)
+            | Self::DenyBegins(_, at)
+            | Self::DelegationKey(at)
+            | Self::Recorded(at) => *at,
         }
     }
 }

@@ -5,13 +5,14 @@ use std::time::Duration;
 use actix_web::{
     Error, HttpMessage, HttpRequest, ResponseError,
     body::MessageBody,
-    dev::{ServiceRequest, ServiceResponse},
+    dev::{ResponseHead, ServiceRequest, ServiceResponse},
+    error::InternalError,
     http::header::{HeaderName, HeaderValue},
     middleware::Next,
     web::Data,
 };
 use tokio::time::Instant;
-use tracing::{Instrument, info, info_span, warn};
+use tracing::{Instrument, info, info_span};
 
 use super::{
     TARGET_BYTES_MAX,
@@ -58,33 +59,43 @@ pub async fn surround(
     let route = request.match_pattern().unwrap_or_else(|| "-".to_owned());
     let span = info_span!("request", request_id = %id, %method, %route);
     let began = Instant::now();
-    let mut response = if request.uri().to_string().len() > TARGET_BYTES_MAX {
+    let answered = if request.uri().to_string().len() > TARGET_BYTES_MAX {
         let problem = Problem::new(code::TARGET_TOO_LONG, "the request target is over 8 KiB");
-        request
-            .into_response(problem.error_response())
-            .map_into_right_body()
+        let response = request.into_response(problem.error_response());
+        Ok(response.map_into_right_body())
     } else {
-        let answered = next.call(request).instrument(span.clone());
-        let Ok(answered) = tokio::time::timeout(limit.0, answered).await else {
-            let micros = began.elapsed().as_micros();
-            span.in_scope(|| warn!(micros, "given up: the request took too long"));
-            return Err(Problem::new(code::TIMEOUT, "the request took too long").into());
+        let answer = next.call(request).instrument(span.clone());
+        let answered = tokio::time::timeout(limit.0, answer).await;
+        let too_late = |_| Err(Problem::new(code::TIMEOUT, "the request took too long").into());
+        answered
+            .unwrap_or_else(too_late)
+            .map(ServiceResponse::map_into_left_body)
+    };
+    let finish = |head: &mut ResponseHead| {
+        let value = HeaderValue::from_str(&id.to_string()).expect("a GUID is a header value");
+        head.headers_mut().insert(REQUEST_ID.clone(), value);
+        let status = head.status.as_u16();
+        // Refusals of known callers are the journal's; these others anybody can cause.
+        let suppressed = match status {
+            400..=499 if status != 403 => state.noise.line(state.clock.now().unix_timestamp()),
+            _ => Some(0),
         };
-        answered?.map_into_left_body()
+        if let Some(suppressed) = suppressed {
+            let micros = began.elapsed().as_micros();
+            span.in_scope(|| info!(status, micros, suppressed, "answered"));
+        }
     };
-    let value = HeaderValue::from_str(&id.to_string()).expect("a GUID is a header value");
-    response.headers_mut().insert(REQUEST_ID.clone(), value);
-    let status = response.status().as_u16();
-    // Refusals of known callers are the journal's; these others anybody can cause.
-    let suppressed = match status {
-        400..=499 if status != 403 => state.noise.line(state.clock.now().unix_timestamp()),
-        _ => Some(0),
-    };
-    if let Some(suppressed) = suppressed {
-        let micros = began.elapsed().as_micros();
-        span.in_scope(|| info!(status, micros, suppressed, "answered"));
+    match answered {
+        Ok(mut response) => {
+            finish(response.response_mut().head_mut());
+            Ok(response)
+        }
+        Err(error) => {
+            let mut response = error.error_response();
+            finish(response.head_mut());
+            Err(InternalError::from_response(error, response).into())
+        }
     }
-    Ok(response)
 }
 
 /// How long a request may take.

@@ -2,13 +2,24 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod architecture;
 mod azure;
 mod journal;
 mod journal_support;
 mod journal_verify;
 mod sas_properties;
 mod sas_vectors;
+mod service_batch;
+mod service_errors;
+mod service_idempotency;
+mod service_issue;
+mod service_life;
+mod service_outages;
+mod service_reads;
+mod service_revocation;
+mod service_secrets;
 mod simulator;
 mod storage;
 mod storage_database;
+mod world;
 mod wycheproof;

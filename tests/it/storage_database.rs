@@ -38,7 +38,7 @@ pub(crate) async fn on_postgres(test: impl AsyncFn(&Database)) {
 }
 
 impl Database {
-    async fn sqlite() -> Self {
+    pub(crate) async fn sqlite() -> Self {
         let dir = TempDir::new().unwrap();
         let database = Self {
             url: format!("sqlite:{}", dir.path().join("broker.db").display()),
