@@ -1,3 +1,5 @@
+//! Every kind of tampering, on a table of chains, and none found where nothing was tampered with.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::{prelude::*, sample::Index};
