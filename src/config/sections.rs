@@ -209,7 +209,7 @@ pub enum GroupsClaim {
 pub struct Database {
     /// `sqlite://FILE` or `postgres://…`; a secret, as it may hold a password.
     pub url: SecretString,
-    /// Most open connections.
+    /// Most connections for reading; one for writing comes on top.
     pub connections_max: u32,
 }
 
