@@ -4,7 +4,7 @@
 //! since the decision, nothing was recorded and everything is decided again on a fresh snapshot, so
 //! that no token leaves on the strength of a grant that is gone.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use time::OffsetDateTime;
 use tracing::warn;
@@ -101,6 +101,42 @@ struct Draft {
     outcome: Result<Minted, ItemError>,
 }
 
+impl Draft {
+    /// An item about which nothing was decided for good.
+    const fn without_record(error: ItemError) -> Self {
+        Self {
+            action: None,
+            outcome: Err(error),
+        }
+    }
+}
+
+/// Where an item's id and window come from.
+enum Origin<'a> {
+    /// It is asked for the first time, and will have this id.
+    New(IssuanceId),
+    /// It was issued under the same idempotency key.
+    Recorded(&'a Remembered),
+    /// It was refused under the same idempotency key.
+    RefusedBefore,
+}
+
+impl<'a> Origin<'a> {
+    fn of(remembered: &'a Option<Remembered>) -> Self {
+        remembered
+            .as_ref()
+            .map_or(Self::RefusedBefore, Self::Recorded)
+    }
+
+    /// What is decided: the request, or what it was recorded as.
+    fn request<'r>(&self, request: &'r AccessRequest) -> Cow<'r, AccessRequest> {
+        match self {
+            Self::Recorded(known) => Cow::Owned(known.request(request)),
+            Self::New(_) | Self::RefusedBefore => Cow::Borrowed(request),
+        }
+    }
+}
+
 /// What a round of decisions came to.
 enum Round {
     Answered(Answers),
@@ -150,13 +186,13 @@ impl Issuer {
         let mut former = self.former(context, idempotency, items).await?;
         let mut snapshot = self.policy.current();
         for _ in 0..DECISIONS_MAX {
-            let round = match &former {
-                Some(fact) => self.replay(context, requests, fact, &snapshot).await?,
-                None => {
-                    self.first(context, requests, &ids, idempotency, &snapshot)
-                        .await?
-                }
+            let origins: Vec<Origin<'_>> = match &former {
+                Some(fact) => fact.iter().map(Origin::of).collect(),
+                None => ids.iter().copied().map(Origin::New).collect(),
             };
+            let round = self
+                .round(context, requests, &origins, idempotency, &snapshot)
+                .await?;
             match round {
                 Round::Answered(answers) => return Ok(answers),
                 Round::Stale(version) => snapshot = self.policy.at_least(version).await?,
@@ -198,30 +234,21 @@ impl Issuer {
         Ok(Some(fact))
     }
 
-    async fn first(
+    /// Decides and signs every item, then records them together.
+    async fn round(
         &self,
         context: &Context,
         requests: &[AccessRequest],
-        ids: &[IssuanceId],
+        origins: &[Origin<'_>],
         idempotency: Option<&Idempotency>,
         snapshot: &Snapshot,
     ) -> Result<Round, IssueError> {
         let now = self.clock.now();
         let mut drafts = Vec::with_capacity(requests.len());
-        for (request, id) in requests.iter().zip(ids) {
-            drafts.push(self.draft(context, request, *id, snapshot, now).await);
+        for (request, origin) in requests.iter().zip(origins) {
+            drafts.push(self.draft(context, request, origin, snapshot, now).await);
         }
-        // An outage is no answer to keep: such a request may be tried again under its key.
-        let settled = drafts.iter().all(|draft| draft.action.is_some());
-        let issued = drafts.iter().any(|draft| draft.outcome.is_ok());
-        let claim = idempotency
-            .filter(|_| settled && issued)
-            .map(|idempotency| {
-                let items = drafts
-                    .iter()
-                    .map(|draft| draft.outcome.as_ref().ok().map(|m| &m.issued));
-                idempotency.claim(&context.caller, items, now)
-            });
+        let claim = idempotency.and_then(|key| claim(key, context, origins, &drafts, now));
         self.settle(context, drafts, claim, snapshot.version(), now)
             .await
     }
@@ -230,7 +257,7 @@ impl Issuer {
         &self,
         context: &Context,
         request: &AccessRequest,
-        id: IssuanceId,
+        origin: &Origin<'_>,
         snapshot: &Snapshot,
         now: OffsetDateTime,
     ) -> Draft {
@@ -239,79 +266,38 @@ impl Issuer {
             limits: &self.limits,
             now,
         };
-        let decision = decide(&context.caller, request, snapshot, moment);
-        match &decision.verdict {
-            Err(refusal) => refused(request, refusal.clone(), &decision),
-            Ok(authorized) => match self.mint.mint(authorized, id, None, now).await {
-                Ok(minted) => Draft {
-                    action: Some(Action::Issued(minted.issued.clone())),
-                    outcome: Ok(minted),
-                },
-                Err(error) => failed(request, error),
-            },
-        }
-    }
-
-    /// Answers a repeated request with the ids and windows of the first time.
-    async fn replay(
-        &self,
-        context: &Context,
-        requests: &[AccessRequest],
-        fact: &Fact,
-        snapshot: &Snapshot,
-    ) -> Result<Round, IssueError> {
-        let now = self.clock.now();
-        let mut drafts = Vec::with_capacity(requests.len());
-        for (request, remembered) in requests.iter().zip(fact) {
-            drafts.push(
-                self.redraft(context, request, remembered.as_ref(), snapshot, now)
-                    .await,
-            );
-        }
-        self.settle(context, drafts, None, snapshot.version(), now)
-            .await
-    }
-
-    async fn redraft(
-        &self,
-        context: &Context,
-        request: &AccessRequest,
-        remembered: Option<&Remembered>,
-        snapshot: &Snapshot,
-        now: OffsetDateTime,
-    ) -> Draft {
-        let moment = Moment {
-            client: context.client,
-            limits: &self.limits,
-            now,
-        };
-        let request = &remembered.map_or_else(|| request.clone(), |known| known.request(request));
+        let request = &*origin.request(request);
         let decision = decide(&context.caller, request, snapshot, moment);
         let authorized = match &decision.verdict {
             Err(refusal) => return refused(request, refusal.clone(), &decision),
             Ok(authorized) => authorized,
         };
-        let unsettled = |error| Draft {
-            action: None,
-            outcome: Err(error),
+        let (id, window) = match origin {
+            Origin::New(id) => (*id, None),
+            Origin::Recorded(known)
+                if known.window().expires_at > time_text::whole_seconds(now) =>
+            {
+                (known.id(), Some(known.window()))
+            }
+            Origin::Recorded(_) => return Draft::without_record(ItemError::ReplayTooLate),
+            Origin::RefusedBefore => return Draft::without_record(ItemError::RefusedBefore),
         };
-        let Some(remembered) = remembered else {
-            return unsettled(ItemError::RefusedBefore);
-        };
-        let window = remembered.window();
-        if window.expires_at <= time_text::whole_seconds(now) {
-            return unsettled(ItemError::ReplayTooLate);
-        }
-        let minted = self
-            .mint
-            .mint(authorized, remembered.id(), Some(window), now)
-            .await;
-        match minted {
-            Ok(minted) => Draft {
-                action: Some(Action::Replayed(minted.issued.clone())),
-                outcome: Ok(minted),
-            },
-            Err(error) => failed(request, error),
+        match self.mint.mint(authorized, id, window, now).await {
+            Ok(minted) => {
+                let issued = minted.issued.clone();
+                let action = match origin {
+                    Origin::New(_) => Action::Issued(issued),
+                    Origin::Recorded(_) | Origin::RefusedBefore => Action::Replayed(issued),
+                };
+                Draft {
+                    action: Some(action),
+                    outcome: Ok(minted),
+                }
+            }
+            Err(error) => {
+                warn!(account = %request.account, %error, "allowed, but not signed");
+                Draft::without_record(error.into())
+            }
         }
     }
 
@@ -392,10 +378,24 @@ fn refused(request: &AccessRequest, refusal: Refusal, decision: &Decision) -> Dr
     }
 }
 
-fn failed(request: &AccessRequest, error: MintError) -> Draft {
-    warn!(account = %request.account, %error, "allowed, but not signed");
-    Draft {
-        action: None,
-        outcome: Err(error.into()),
-    }
+/// The claim that is committed with the records of a first time: nothing where nothing was issued, nor
+/// after an outage, which is no answer to keep.
+fn claim(
+    idempotency: &Idempotency,
+    context: &Context,
+    origins: &[Origin<'_>],
+    drafts: &[Draft],
+    now: OffsetDateTime,
+) -> Option<KeyClaim> {
+    let first = origins
+        .iter()
+        .all(|origin| matches!(origin, Origin::New(_)));
+    let settled = drafts.iter().all(|draft| draft.action.is_some());
+    let issued = drafts.iter().any(|draft| draft.outcome.is_ok());
+    (first && settled && issued).then(|| {
+        let items = drafts
+            .iter()
+            .map(|draft| draft.outcome.as_ref().ok().map(|minted| &minted.issued));
+        idempotency.claim(&context.caller, items, now)
+    })
 }
