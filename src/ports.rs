@@ -202,8 +202,8 @@ pub trait JournalReader: Send + Sync {
     /// At most `limit` heads after a writer, in the order of writers.
     async fn heads(&self, after: Option<WriterId>, limit: usize) -> Result<Vec<Head>, StoreError>;
     /// Copies at most `limit` rows that search does not know yet into the search table, in one
-    /// transaction; returns how many. Several replicas may do so at once.
-    async fn follow(&self, limit: usize) -> Result<usize, StoreError>;
+    /// transaction; returns how many, or `None` if another replica is at it just now.
+    async fn follow(&self, limit: usize) -> Result<Option<usize>, StoreError>;
     /// At most `limit` rows, newest first, before a cursor (`at`, writer, sequence) of an earlier
     /// page.
     async fn search(

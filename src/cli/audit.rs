@@ -1,6 +1,6 @@
 //! `sas-broker audit`: read and verify the journal, straight from the database.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
@@ -19,6 +19,11 @@ use crate::{
 
 /// Rows that are read at once.
 const PAGE: usize = 1_000;
+
+/// How long to wait while another replica fills the search tables: it needs milliseconds.
+const TURN: Duration = Duration::from_millis(20);
+/// How often; 10 s in all.
+const TURNS_LOST_MAX: u32 = 500;
 
 /// Journal commands.
 #[derive(Debug, Subcommand)]
@@ -113,8 +118,7 @@ async fn verify(reader: &dyn JournalReader) -> Result<ExitCode, Failure> {
 
 impl List {
     async fn run(self, reader: &dyn JournalReader) -> Result<ExitCode, Failure> {
-        // The follower of a running broker may be seconds behind; catch up first.
-        while reader.follow(PAGE).await? == PAGE {}
+        catch_up(reader).await?;
         let filter = AuditFilter {
             from: self.since,
             until: self.until,
@@ -137,6 +141,25 @@ impl List {
             }
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The search of a running broker may be seconds behind; copies what is missing, or waits for the
+/// replica that is copying.
+async fn catch_up(reader: &dyn JournalReader) -> Result<(), Failure> {
+    let mut turns_lost = 0;
+    loop {
+        match reader.follow(PAGE).await? {
+            Some(PAGE) => {}
+            Some(_) => return Ok(()),
+            None if turns_lost == TURNS_LOST_MAX => {
+                return Err("the journal's search is still being filled; try again".into());
+            }
+            None => {
+                turns_lost += 1;
+                tokio::time::sleep(TURN).await;
+            }
+        }
     }
 }
 

@@ -97,7 +97,7 @@ async fn take_step(
     clock: &dyn Clock,
     purging: bool,
 ) -> Result<(usize, usize), StoreError> {
-    let copied = reader.follow(ROWS_PER_STEP_MAX).await?;
+    let copied = reader.follow(ROWS_PER_STEP_MAX).await?.unwrap_or(0);
     if !purging {
         return Ok((copied, 0));
     }

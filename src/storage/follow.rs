@@ -32,7 +32,7 @@ const COPY: &str = "INSERT INTO journal_search (at, writer, seq, kind, tenant_id
 const MOVE_CURSOR: &str = "INSERT INTO search_cursors (writer, seq) VALUES ($1, $2) \
      ON CONFLICT (writer) DO UPDATE SET seq = excluded.seq WHERE search_cursors.seq < excluded.seq";
 
-/// One replica at a time, to spare the others the work: who does not get the lock has no news. The
+/// One replica at a time, to spare the others the work: who does not get the lock leaves it. The
 /// number is an arbitrary name, ours alone in this database.
 const TRY_ALONE: &str = "SELECT CASE WHEN pg_try_advisory_xact_lock(7305810921) \
      THEN 1::bigint ELSE 0::bigint END";
@@ -51,7 +51,7 @@ struct Found {
     signature_sha256: Option<String>,
 }
 
-pub(super) async fn follow(store: &Store, limit: usize) -> Result<usize, sqlx::Error> {
+pub(super) async fn follow(store: &Store, limit: usize) -> Result<Option<usize>, sqlx::Error> {
     match &store.0 {
         Engine::Sqlite { readers, .. } => {
             // Reading and parsing hold up no writer; only the copying itself does.
@@ -63,19 +63,19 @@ pub(super) async fn follow(store: &Store, limit: usize) -> Result<usize, sqlx::E
                 copy(tx.session(), &news).await?;
                 tx.commit().await?;
             }
-            Ok(news.len())
+            Ok(Some(news.len()))
         }
         Engine::Postgres { readers, .. } => {
             let mut tx = readers.begin().await?;
             // Losing a copied row in a crash costs nothing: the cursor goes with it.
             tx.execute("SET LOCAL synchronous_commit = 'off'").await?;
             if Session::Postgres(&mut tx).fetch_int(TRY_ALONE, &[]).await? == 0 {
-                return Ok(0);
+                return Ok(None);
             }
             let news = collect(Session::Postgres(&mut tx), limit).await?;
             copy(Session::Postgres(&mut tx), &news).await?;
             tx.commit().await?;
-            Ok(news.len())
+            Ok(Some(news.len()))
         }
     }
 }

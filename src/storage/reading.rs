@@ -114,7 +114,7 @@ impl JournalReader for Store {
         fetch(self, HEADS, &values, read_head).await
     }
 
-    async fn follow(&self, limit: usize) -> Result<usize, StoreError> {
+    async fn follow(&self, limit: usize) -> Result<Option<usize>, StoreError> {
         bounded(READ_TIMEOUT, follow::follow(self, limit)).await
     }
 

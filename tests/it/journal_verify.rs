@@ -13,11 +13,12 @@ use sas_broker::{
     ports::{AuditFilter, ClaimKey, Clock, JournalReader, JournalStore},
     storage::Store,
 };
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use crate::{
     journal_support::{SOMEBODY, StandingClock, TENANT, entry, issued, open, refused, with_key},
-    storage_database::{Database, on_each_engine},
+    storage_database::{Database, on_each_engine, on_postgres},
 };
 
 /// Two chains of five records, the opening included; the second names the first.
@@ -190,8 +191,9 @@ async fn follow_all(store: &Store) -> usize {
     let mut copied = 0;
     loop {
         match store.follow(7).await.unwrap() {
-            0 => return copied,
-            step => copied += step,
+            Some(0) => return copied,
+            Some(step) => copied += step,
+            None => tokio::time::sleep(Duration::from_millis(1)).await,
         }
     }
 }
@@ -335,6 +337,22 @@ async fn several_followers_copy_each_row_once() {
             .await
             .unwrap();
         assert_eq!(rows.len(), 501);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_follower_that_finds_another_at_work_does_not_say_that_there_is_no_news() {
+    on_postgres(async |database| {
+        let store = database.store().await;
+        let mut other = PgConnection::connect(&database.url).await.unwrap();
+        let lock = "SELECT pg_advisory_lock(7305810921)";
+        sqlx::query(lock).execute(&mut other).await.unwrap();
+        assert_eq!(store.follow(7).await.unwrap(), None);
+        other.close().await.unwrap();
+        while store.follow(7).await.unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     })
     .await;
 }
