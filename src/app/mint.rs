@@ -12,7 +12,7 @@ use crate::domain::{
     decide::Authorized,
     ids::IssuanceId,
     permission::SignedResource,
-    request::{AccessRequest, Target},
+    request::Target,
     sas::{SasSpec, SasTarget, ServiceVersion, SignError, SignedSas, UserDelegationKey, sign},
     validity::{Bound, Expiry, Window},
 };
@@ -22,7 +22,6 @@ use crate::domain::{
 pub struct Minted {
     /// What the journal will say of it.
     pub(super) issued: Issued,
-    pub(super) request: AccessRequest,
     pub(super) window: Window,
     pub(super) refresh_after: OffsetDateTime,
     pub(super) sas: SignedSas,
@@ -105,7 +104,6 @@ impl Mint {
         let issued = self.issued(authorized, id, window, &expiry, &key, &sas);
         Ok(Minted {
             issued,
-            request: authorized.request().clone(),
             window,
             refresh_after: window.refresh_after(now),
             sas,

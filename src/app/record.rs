@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::mint::Minted;
 use crate::{
-    domain::{audit::Issued, request::AccessRequest, validity::Window},
+    domain::{audit::Issued, validity::Window},
     journal::Receipt,
 };
 use time::OffsetDateTime;
@@ -41,12 +41,6 @@ impl Recorded {
     #[must_use]
     pub const fn issued(&self) -> &Issued {
         &self.minted.issued
-    }
-
-    /// What was asked.
-    #[must_use]
-    pub const fn request(&self) -> &AccessRequest {
-        &self.minted.request
     }
 
     /// The signed window.

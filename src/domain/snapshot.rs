@@ -109,11 +109,6 @@ impl Snapshot {
         self.accounts.get(name)
     }
 
-    /// All managed accounts, in no order.
-    pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
-        self.accounts.values()
-    }
-
     /// A role, built-in or declared.
     #[must_use]
     pub fn role(&self, name: &RoleName) -> Option<&Arc<Role>> {

@@ -68,16 +68,6 @@ impl From<ResourceKind> for SignedResource {
     }
 }
 
-impl From<&Target> for ResourceKind {
-    fn from(target: &Target) -> Self {
-        match target {
-            Target::Container => Self::Container,
-            Target::Blob(_) => Self::Blob,
-            Target::Directory(_) => Self::Directory,
-        }
-    }
-}
-
 impl SasRequest {
     /// Checks everything that can be checked without knowing the caller.
     ///
@@ -137,7 +127,8 @@ pub struct SasAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<String>,
     /// What the token opens.
-    resource: ResourceKind,
+    #[schema(value_type = ResourceKind)]
+    resource: SignedResource,
     /// Letters, in the order in which they are signed.
     permissions: String,
     /// Always `https`.
@@ -173,7 +164,7 @@ impl From<&Recorded> for SasAnswer {
             account: issued.asked.account.to_string(),
             container: issued.asked.container.to_string(),
             path: issued.asked.path.as_ref().map(ToString::to_string),
-            resource: (&recorded.request().target).into(),
+            resource: issued.asked.resource,
             permissions: issued.asked.permissions.to_string(),
             protocol: SIGNED_PROTOCOL,
             ip: issued.ip.clone(),
