@@ -13,8 +13,16 @@ use crate::domain::{
     caller::{IssuerKeys, TokenVersion, UnfitIssuer},
     change::ChangeSet,
     ids::{IdempotencyKey, ObjectId, TenantId, WriterId},
+    rotation::RotationBatch,
     sas::UserDelegationKey,
     snapshot::PolicyTable,
+};
+
+mod rotation;
+
+pub use self::rotation::{
+    AccountKey, KeyProof, Lease, NewVersion, OUTSIDE_CALL_TIMEOUT, OutsideError, Proof, Rotations,
+    StorageAccounts, Vault,
 };
 
 /// The one source of the current instant.
@@ -156,6 +164,10 @@ pub trait JournalTx: Send {
     /// transaction begun for [`Purpose::Change`]. The caller has checked `based_on`.
     /// `at` is Unix microseconds, `by` the author, for the rows' own columns.
     async fn change(&mut self, changes: &ChangeSet, by: &str, at: i64) -> Result<i64, StoreError>;
+    /// Makes every write of the batch, in order; `at` is Unix microseconds. False, and then the
+    /// transaction may only be abandoned, if the lease is no longer the one that the batch was made
+    /// under, or if a rotation that it opens is open already.
+    async fn rotate(&mut self, batch: &RotationBatch, at: i64) -> Result<bool, StoreError>;
     /// Appends rows of one chain, in order, and moves its head to the last of them.
     async fn append(&mut self, rows: &[Row]) -> Result<(), StoreError>;
     /// Makes it durable. Any error is [`StoreError::Unclear`]: it may or may not have happened.

@@ -229,5 +229,30 @@ fn summary(action: &Action) -> String {
         } => {
             format!("version {policy_version}, {} change(s)", changes.len())
         }
+        Action::RotationOpened {
+            account,
+            rotation,
+            trigger,
+            ..
+        } => format!("{account} {trigger} ({rotation})"),
+        Action::RotationStep {
+            account,
+            act,
+            outcome,
+            key,
+            ..
+        } => {
+            let key = key.map(|key| format!(" {key}")).unwrap_or_default();
+            format!("{account} {act}{key}: {outcome}")
+        }
+        Action::RotationEnded {
+            account,
+            state,
+            detail,
+            ..
+        } => format!("{account} {state}: {detail}"),
+        Action::DelegationKeysRevoked {
+            account, outcome, ..
+        } => format!("{account} {outcome}"),
     }
 }

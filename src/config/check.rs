@@ -114,16 +114,32 @@ impl Config {
             );
         } else {
             report.unless(
-                cloud.authority.is_none() && cloud.storage_suffix.is_none(),
+                cloud.authority.is_none()
+                    && cloud.storage_suffix.is_none()
+                    && cloud.resource_manager.is_none()
+                    && cloud.vault_suffix.is_none(),
                 "cloud.name",
-                "authority and storage_suffix belong to name = \"custom\"",
+                "authority, storage_suffix, resource_manager and vault_suffix belong to name = \"custom\"",
             );
         }
+        report.unless(
+            cloud
+                .resource_manager
+                .as_ref()
+                .is_none_or(|url| url.scheme() == "https" && url.query().is_none()),
+            "cloud.resource_manager",
+            "must be an https URL, such as https://management.azure.com",
+        );
         let suffix_ok = |suffix: &String| !suffix.is_empty() && !suffix.starts_with('.');
         report.unless(
             cloud.storage_suffix.as_ref().is_none_or(suffix_ok),
             "cloud.storage_suffix",
             "write it without a leading dot, such as core.windows.net",
+        );
+        report.unless(
+            cloud.vault_suffix.as_ref().is_none_or(suffix_ok),
+            "cloud.vault_suffix",
+            "write it without a leading dot, such as vault.azure.net",
         );
     }
 

@@ -100,7 +100,11 @@ pub struct CloudSection {
     pub authority: Option<Url>,
     /// Storage suffix, of a custom cloud.
     pub storage_suffix: Option<String>,
-    /// Storage hosts that are trusted besides the cloud's own.
+    /// Azure Resource Manager, of a custom cloud.
+    pub resource_manager: Option<Url>,
+    /// Key Vault suffix, of a custom cloud.
+    pub vault_suffix: Option<String>,
+    /// Storage and Key Vault hosts that are trusted besides the cloud's own.
     pub allowed_hosts: Vec<String>,
     /// PEM file of certificate authorities that are trusted besides the system's.
     pub ca_file: Option<PathBuf>,
@@ -113,22 +117,18 @@ impl CloudSection {
     /// If the section was not checked: a custom cloud must name its authority.
     #[must_use]
     pub fn cloud(&self) -> Cloud {
-        let (authority, suffix) = match self.name.well_known() {
-            Some((authority, suffix)) => {
-                let authority = authority.parse().expect("a well-known authority is a URL");
-                (authority, Some(suffix.to_owned()))
-            }
-            None => {
-                let authority = self.authority.clone();
-                let authority = authority.expect("a checked custom cloud names its authority");
-                (authority, self.storage_suffix.clone())
-            }
-        };
-        Cloud {
-            authority,
-            storage_suffix: suffix,
+        let custom = || Cloud {
+            authority: self
+                .authority
+                .clone()
+                .expect("a checked custom cloud names its authority"),
+            storage_suffix: self.storage_suffix.clone(),
+            resource_manager: self.resource_manager.clone(),
+            vault_suffix: self.vault_suffix.clone(),
             allowed_hosts: self.allowed_hosts.clone(),
-        }
+        };
+        let well_known = self.name.well_known(self.allowed_hosts.clone());
+        well_known.unwrap_or_else(custom)
     }
 }
 

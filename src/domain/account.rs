@@ -6,6 +6,8 @@ use url::Url;
 use super::{
     cloud::{Cloud, ForbiddenEndpoint, Service},
     ids::{AccountName, SigningIdentity, TenantId},
+    resource_id::ResourceId,
+    rotation::{InvalidRotation, RotationPolicy},
 };
 
 /// One storage account that the broker issues tokens for.
@@ -29,6 +31,13 @@ pub struct Account {
     pub hierarchical_namespace: bool,
     /// Which of the configured credentials asks for its user delegation keys.
     pub signing_identity: SigningIdentity,
+    /// Which of the configured credentials manages the account: its keys, its secret, its
+    /// revocations. The signing identity, if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub management_identity: Option<SigningIdentity>,
+    /// How its keys are rotated; not at all, if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationPolicy>,
     /// Whether its endpoint verifies `scid`. Azure does; Azurite refuses such tokens.
     #[serde(default = "yes")]
     pub correlation_id_supported: bool,
@@ -62,6 +71,9 @@ pub enum InvalidAccount {
     /// Not an ARM id.
     #[error("resource_id must start with /subscriptions/ and hold no control characters")]
     ResourceId,
+    /// The rotation policy.
+    #[error(transparent)]
+    Rotation(#[from] InvalidRotation),
 }
 
 impl Account {
@@ -93,6 +105,23 @@ impl Account {
         if !self.resource_id.as_ref().is_none_or(arm_id) {
             return Err(InvalidAccount::ResourceId);
         }
+        if let Some(rotation) = &self.rotation {
+            rotation.check(self, cloud)?;
+        }
         Ok(())
+    }
+
+    /// The ARM id, if it is one of a storage account.
+    #[must_use]
+    pub fn storage_resource_id(&self) -> Option<ResourceId> {
+        self.resource_id.as_ref()?.parse().ok()
+    }
+
+    /// Which of the configured credentials manages the account.
+    #[must_use]
+    pub fn manager(&self) -> &SigningIdentity {
+        self.management_identity
+            .as_ref()
+            .unwrap_or(&self.signing_identity)
     }
 }

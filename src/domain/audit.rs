@@ -10,19 +10,14 @@ use std::{fmt, net::IpAddr};
 
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{
-    ids::{
-        AccountName, BlobPath, ContainerName, GrantId, IssuanceId, ObjectId, RequestId, TenantId,
-        WriterId,
-    },
-    permission::{PermissionSet, SignedResource},
-    time_text,
-};
+use super::ids::{ObjectId, RequestId, TenantId, WriterId};
 
+mod action;
 pub mod verify;
+
+pub use self::action::{Action, Asked, GrantRef, HEADS_NAMED_MAX, Issued, Refused};
 
 /// The stored format's version, the `v` of every record.
 pub const FORMAT: u32 = 1;
@@ -114,153 +109,6 @@ impl fmt::Display for Actor {
             } => write!(f, "caller:{tenant_id}/{object_id}"),
             Self::Console { name } => f.write_str(name),
             Self::Broker => f.write_str("broker"),
-        }
-    }
-}
-
-/// A grant that weighed in a decision, at the version that it had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct GrantRef {
-    /// The grant.
-    pub id: GrantId,
-    /// Its version then.
-    pub version: i64,
-}
-
-/// What was asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Asked {
-    /// Storage account.
-    pub account: AccountName,
-    /// Container.
-    pub container: ContainerName,
-    /// Blob or directory.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub path: Option<BlobPath>,
-    /// Kind of resource.
-    pub resource: SignedResource,
-    /// Letters.
-    pub permissions: PermissionSet,
-}
-
-/// A token that was, or is about to be, given out. Never its signature.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Issued {
-    /// The issuance.
-    pub id: IssuanceId,
-    /// Where and which verbs.
-    #[serde(flatten)]
-    pub asked: Asked,
-    /// `st`.
-    #[serde(with = "time_text::serde_text")]
-    pub starts_at: OffsetDateTime,
-    /// `se`.
-    #[serde(with = "time_text::serde_text")]
-    pub expires_at: OffsetDateTime,
-    /// `sip`, if the token is bound to addresses.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub ip: Option<String>,
-    /// `sduoid`, if the token is bound to a user.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub bound_to: Option<ObjectId>,
-    /// `sv`.
-    pub service_version: String,
-    /// `skoid`: whose delegation key signed it.
-    pub signed_by: ObjectId,
-    /// SHA-256, in lower-case hex, of the signature's base64 text.
-    pub signature_sha256: String,
-    /// What decided the window.
-    pub bounded_by: Vec<String>,
-    /// Each grant that gave a letter.
-    pub grants: Vec<GrantRef>,
-    /// The role table's version that it was decided on.
-    pub policy_version: i64,
-}
-
-/// A request by an authenticated caller that was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refused {
-    /// Where and which verbs.
-    #[serde(flatten)]
-    pub asked: Asked,
-    /// The stable problem code.
-    pub code: String,
-    /// The reasons, in words.
-    pub reasons: Vec<String>,
-    /// Grants that weighed in it, such as the deny that bit.
-    pub grants: Vec<GrantRef>,
-    /// The role table's version that it was decided on.
-    pub policy_version: i64,
-}
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Action {
-    /// A writer began its chain.
-    ChainOpened {
-        /// Newest heads of the other chains, [`HEADS_NAMED_MAX`] at most.
-        heads: Vec<Head>,
-        /// The broker's version.
-        build: String,
-    },
-    /// A token was recorded for release.
-    Issued(Issued),
-    /// The same, for a repeated `Idempotency-Key`: the id and window of the first time.
-    Replayed(Issued),
-    /// A request was refused.
-    Refused(Refused),
-    /// Equal refusals that followed one within a minute, folded.
-    RefusalsFolded {
-        /// The refusal that they repeat.
-        #[serde(flatten)]
-        refused: Refused,
-        /// How many followed it.
-        count: u64,
-    },
-    /// The role table was changed.
-    PolicyChanged {
-        /// The table's version after it.
-        policy_version: i64,
-        /// One line for each change.
-        changes: Vec<String>,
-    },
-}
-
-/// Most heads that a chain's first record names: more chains than that never end between two
-/// openings, and the record stays under 64 KiB.
-pub const HEADS_NAMED_MAX: usize = 256;
-
-impl Action {
-    /// The value of the record's `kind`.
-    #[must_use]
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::ChainOpened { .. } => "chain_opened",
-            Self::Issued(_) => "issued",
-            Self::Replayed(_) => "replayed",
-            Self::Refused(_) => "refused",
-            Self::RefusalsFolded { .. } => "refusals_folded",
-            Self::PolicyChanged { .. } => "policy_changed",
-        }
-    }
-
-    /// What was asked for, if the action is about access.
-    #[must_use]
-    pub const fn asked(&self) -> Option<&Asked> {
-        match self {
-            Self::Issued(issued) | Self::Replayed(issued) => Some(&issued.asked),
-            Self::Refused(refused) | Self::RefusalsFolded { refused, .. } => Some(&refused.asked),
-            Self::ChainOpened { .. } | Self::PolicyChanged { .. } => None,
-        }
-    }
-
-    /// The issuance, if a token was given out.
-    #[must_use]
-    pub const fn issued(&self) -> Option<&Issued> {
-        match self {
-            Self::Issued(issued) | Self::Replayed(issued) => Some(issued),
-            _ => None,
         }
     }
 }

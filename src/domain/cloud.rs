@@ -17,6 +17,12 @@ pub struct Cloud {
     /// What a storage host must end in after `.blob.`, `.dfs.` or a DNS zone, such as
     /// `core.windows.net`; empty when only the allow-list counts.
     pub storage_suffix: Option<String>,
+    /// Azure Resource Manager's base URL, such as `https://management.azure.com`; `None` where there
+    /// is none, and then no keys are managed.
+    pub resource_manager: Option<Url>,
+    /// What a vault's host must end in after its name, such as `vault.azure.net`; empty when only
+    /// the allow-list counts.
+    pub vault_suffix: Option<String>,
     /// Hosts (`host` or `host:port`) that are trusted besides, from the configuration file.
     pub allowed_hosts: Vec<String>,
 }
@@ -37,17 +43,41 @@ pub enum CloudName {
 }
 
 impl CloudName {
-    /// Entra's authority and the storage suffix of a well-known cloud; `None` for `custom`.
+    /// The hosts of a well-known cloud, with this allow-list besides; `None` for `custom`.
+    ///
+    /// # Panics
+    /// Never: the URLs are valid.
     #[must_use]
-    pub const fn well_known(self) -> Option<(&'static str, &'static str)> {
-        match self {
-            Self::Public => Some(("https://login.microsoftonline.com", "core.windows.net")),
-            Self::UsGovernment => {
-                Some(("https://login.microsoftonline.us", "core.usgovcloudapi.net"))
-            }
-            Self::China => Some(("https://login.chinacloudapi.cn", "core.chinacloudapi.cn")),
-            Self::Custom => None,
-        }
+    pub fn well_known(self, allowed_hosts: Vec<String>) -> Option<Cloud> {
+        let [authority, resource_manager, storage, vault] = match self {
+            Self::Public => [
+                "https://login.microsoftonline.com",
+                "https://management.azure.com",
+                "core.windows.net",
+                "vault.azure.net",
+            ],
+            Self::UsGovernment => [
+                "https://login.microsoftonline.us",
+                "https://management.usgovcloudapi.net",
+                "core.usgovcloudapi.net",
+                "vault.usgovcloudapi.net",
+            ],
+            Self::China => [
+                "https://login.chinacloudapi.cn",
+                "https://management.chinacloudapi.cn",
+                "core.chinacloudapi.cn",
+                "vault.azure.cn",
+            ],
+            Self::Custom => return None,
+        };
+        let url = |text: &str| text.parse().expect("a well-known host makes a URL");
+        Some(Cloud {
+            authority: url(authority),
+            storage_suffix: Some(storage.to_owned()),
+            resource_manager: Some(url(resource_manager)),
+            vault_suffix: Some(vault.to_owned()),
+            allowed_hosts,
+        })
     }
 }
 
@@ -58,6 +88,8 @@ pub enum Service {
     Blob,
     /// Data Lake Storage (hierarchical namespace).
     Dfs,
+    /// Key Vault.
+    Vault,
 }
 
 impl fmt::Display for Service {
@@ -65,6 +97,7 @@ impl fmt::Display for Service {
         f.write_str(match self {
             Self::Blob => "blob",
             Self::Dfs => "dfs",
+            Self::Vault => "vault",
         })
     }
 }
@@ -98,6 +131,39 @@ impl Cloud {
         service: Service,
         endpoint: &Url,
     ) -> Result<(), ForbiddenEndpoint> {
+        self.guard(service, endpoint, |host| {
+            self.is_cloud_host(account, service, host)
+        })
+    }
+
+    /// Checks that a vault's URL is `https://{name}.{vault suffix}` or allowed by the configuration
+    /// file.
+    ///
+    /// # Errors
+    /// [`ForbiddenEndpoint`] names the rule that was broken.
+    pub fn check_vault(&self, endpoint: &Url) -> Result<(), ForbiddenEndpoint> {
+        self.guard(Service::Vault, endpoint, |host| {
+            let suffix = self.vault_suffix.as_ref();
+            suffix
+                .and_then(|suffix| host.strip_suffix(suffix)?.strip_suffix('.'))
+                .is_some_and(|name| !name.is_empty() && !name.contains('.'))
+        })
+    }
+
+    /// Whether the configuration file, and not the cloud, vouches for the host.
+    #[must_use]
+    pub fn is_allowed_host(&self, endpoint: &Url) -> bool {
+        endpoint
+            .host()
+            .is_some_and(|host| self.is_allow_listed(&host, endpoint.port_or_known_default()))
+    }
+
+    fn guard(
+        &self,
+        service: Service,
+        endpoint: &Url,
+        is_cloud_host: impl Fn(&str) -> bool,
+    ) -> Result<(), ForbiddenEndpoint> {
         let plain = endpoint.scheme() == "https"
             && endpoint.username().is_empty()
             && endpoint.password().is_none()
@@ -109,7 +175,7 @@ impl Cloud {
         if self.is_allow_listed(&host, endpoint.port_or_known_default()) {
             return Ok(());
         }
-        let in_cloud = matches!(&host, Host::Domain(name) if self.is_cloud_host(account, service, name))
+        let in_cloud = matches!(&host, Host::Domain(name) if is_cloud_host(name))
             && endpoint.port().is_none()
             && endpoint.path() == "/";
         in_cloud
@@ -154,10 +220,26 @@ mod tests {
     use super::*;
 
     fn public(allowed: &[&str]) -> Cloud {
-        Cloud {
-            authority: "https://login.microsoftonline.com".parse().unwrap(),
-            storage_suffix: Some("core.windows.net".into()),
-            allowed_hosts: allowed.iter().map(ToString::to_string).collect(),
+        let allowed = allowed.iter().map(ToString::to_string).collect();
+        CloudName::Public.well_known(allowed).unwrap()
+    }
+
+    #[test]
+    fn a_vault_is_one_label_before_the_cloud_s_suffix() {
+        let cloud = public(&["127.0.0.1:10001"]);
+        for ok in ["https://kv1.vault.azure.net", "https://127.0.0.1:10001/"] {
+            assert_eq!(cloud.check_vault(&ok.parse().unwrap()), Ok(()), "{ok}");
+        }
+        for bad in [
+            "http://kv1.vault.azure.net",
+            "https://vault.azure.net",
+            "https://a.b.vault.azure.net",
+            "https://kv1.vault.azure.net.evil.example",
+            "https://kv1vault.azure.net",
+            "https://kv1.vault.azure.net/secrets",
+            "https://127.0.0.1:10000/",
+        ] {
+            assert!(cloud.check_vault(&bad.parse().unwrap()).is_err(), "{bad}");
         }
     }
 
@@ -204,6 +286,7 @@ mod tests {
     fn a_custom_cloud_trusts_its_allow_list_only() {
         let cloud = Cloud {
             storage_suffix: None,
+            vault_suffix: None,
             ..public(&["127.0.0.1:10000"])
         };
         let azure = "https://acct1.blob.core.windows.net".parse().unwrap();

@@ -16,7 +16,7 @@ pub struct InvalidName {
 }
 
 impl InvalidName {
-    const fn new(kind: &'static str, rule: &'static str) -> Self {
+    pub(super) const fn new(kind: &'static str, rule: &'static str) -> Self {
         Self { kind, rule }
     }
 }
@@ -107,6 +107,17 @@ text_name! {
     IdempotencyKey, check_idempotency_key
 }
 
+text_name! {
+    /// A Key Vault secret's name: 1 to 127 letters, digits and hyphens. Azure compares it without
+    /// case, so only lower case is accepted here.
+    SecretName, check_secret_name
+}
+
+text_name! {
+    /// A Key Vault secret version: 32 hexadecimal digits in lower case.
+    SecretVersion, check_secret_version
+}
+
 impl BlobPath {
     /// Number of segments, which a directory SAS carries as `sdd`.
     #[must_use]
@@ -171,6 +182,10 @@ guid! {
 guid! {
     /// One issuance: a `UUIDv7`, signed as `scid` where the endpoint supports it.
     IssuanceId
+}
+guid! {
+    /// One rotation's story: a `UUIDv7`, written into the tag `RotationId` of what it publishes.
+    RotationId
 }
 guid! {
     /// One HTTP request, for the journal and the log.
@@ -251,6 +266,28 @@ fn check_app_role(text: &str) -> Result<(), InvalidName> {
     ok.then_some(()).ok_or(InvalidName::new(
         "app role",
         "must be 1 to 120 visible ASCII characters",
+    ))
+}
+
+fn check_secret_name(text: &str) -> Result<(), InvalidName> {
+    let ok = (1..=127).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    ok.then_some(()).ok_or(InvalidName::new(
+        "secret name",
+        "must be 1 to 127 lower-case letters, digits and hyphens",
+    ))
+}
+
+fn check_secret_version(text: &str) -> Result<(), InvalidName> {
+    let ok = text.len() == 32
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    ok.then_some(()).ok_or(InvalidName::new(
+        "secret version",
+        "must be 32 lower-case hexadecimal digits",
     ))
 }
 

@@ -16,6 +16,8 @@ pub mod ids;
 pub mod permission;
 pub mod permit;
 pub mod request;
+pub mod resource_id;
+pub mod rotation;
 pub mod sas;
 pub mod snapshot;
 pub mod time_text;

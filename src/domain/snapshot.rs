@@ -44,6 +44,8 @@ pub struct PolicyTable {
     pub roles: Vec<Role>,
     /// All grants.
     pub grants: Vec<Grant>,
+    /// How often the delegation keys of an account were dropped; accounts without an entry never.
+    pub key_generations: HashMap<AccountName, i64>,
 }
 
 type Place = (AccountName, ContainerName);
@@ -54,6 +56,7 @@ pub struct Snapshot {
     version: i64,
     accounts: HashMap<AccountName, Arc<Account>>,
     roles: HashMap<RoleName, Arc<Role>>,
+    key_generations: HashMap<AccountName, i64>,
     by_principal: HashMap<Principal, HashMap<Place, Vec<Arc<Grant>>>>,
     /// Group grants once more by place: what a caller of unknown groups might have.
     groups_by_place: HashMap<Place, Vec<Arc<Grant>>>,
@@ -74,6 +77,7 @@ impl Snapshot {
             roles: roles
                 .map(|role| (role.name.clone(), Arc::new(role)))
                 .collect(),
+            key_generations: table.key_generations,
             ..Self::default()
         };
         for grant in table.grants {
@@ -107,6 +111,18 @@ impl Snapshot {
     #[must_use]
     pub fn account(&self, name: &AccountName) -> Option<&Arc<Account>> {
         self.accounts.get(name)
+    }
+
+    /// The generation of an account's delegation keys: a token signed by a key of an older one is
+    /// not released.
+    #[must_use]
+    pub fn key_generation(&self, account: &AccountName) -> i64 {
+        self.key_generations.get(account).copied().unwrap_or(0)
+    }
+
+    /// All managed accounts, in no order.
+    pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
+        self.accounts.values()
     }
 
     /// A role, built-in or declared.

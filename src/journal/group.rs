@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{JournalError, Outcome, Receipt, RefusalOutcome, fold::FoldKey};
+use super::{Enacted, JournalError, Outcome, Receipt, RefusalOutcome, fold::FoldKey};
 use crate::{
     domain::{
         audit::{Action, Actor, AuditEvent, Chain, Head, Refused, Row},
         change::ChangeSet,
+        rotation::RotationBatch,
     },
-    ports::{JournalTx, KeyClaim, StoreError},
+    ports::{JournalTx, KeyClaim, Purpose, StoreError},
 };
 
 pub(super) enum Message {
@@ -38,9 +39,34 @@ pub(super) enum Reply {
 
 pub(super) struct Edit {
     pub(super) since: i64,
-    pub(super) event: AuditEvent,
-    pub(super) changes: ChangeSet,
-    pub(super) reply: oneshot::Sender<Result<Outcome, JournalError>>,
+    pub(super) work: Work,
+    pub(super) reply: oneshot::Sender<Result<Verdict, JournalError>>,
+}
+
+/// What an edit records and writes, all or nothing.
+pub(super) struct Work {
+    pub(super) events: Vec<AuditEvent>,
+    pub(super) effect: Effect,
+    /// The role table's version that it must meet.
+    pub(super) decided_on: Option<i64>,
+    pub(super) claim: Option<KeyClaim>,
+}
+
+/// What an edit writes besides its records.
+pub(super) enum Effect {
+    Change(ChangeSet),
+    Rotate(RotationBatch),
+}
+
+impl Effect {
+    /// What the transaction is begun for. A batch that drops delegation keys changes the role table.
+    pub(super) fn purpose(&self) -> Purpose {
+        match self {
+            Self::Change(_) => Purpose::Change,
+            Self::Rotate(batch) if batch.raises_policy_version() => Purpose::Change,
+            Self::Rotate(_) => Purpose::Record,
+        }
+    }
 }
 
 /// What becomes of one entry of a group, if the commit succeeds.
@@ -50,6 +76,7 @@ pub(super) enum Verdict {
     Folded,
     Stale(i64),
     KeyTaken,
+    Refused,
 }
 
 /// A transaction that lacks only its commit.
@@ -130,6 +157,16 @@ impl Verdict {
             Self::Recorded(receipt) => Ok(Outcome::Recorded(receipt)),
             Self::Stale(version) => Ok(Outcome::Stale { version }),
             Self::KeyTaken => Ok(Outcome::KeyTaken),
+            Self::Record | Self::Folded | Self::Refused => Err(JournalError::Unavailable),
+        }
+    }
+
+    pub(super) fn into_enacted(self) -> Result<Enacted, JournalError> {
+        match self {
+            Self::Recorded(receipt) => Ok(Enacted::Written(receipt)),
+            Self::Stale(version) => Ok(Enacted::Stale { version }),
+            Self::KeyTaken => Ok(Enacted::KeyTaken),
+            Self::Refused => Ok(Enacted::Refused),
             Self::Record | Self::Folded => Err(JournalError::Unavailable),
         }
     }
@@ -139,7 +176,7 @@ impl Verdict {
             Self::Recorded(receipt) => Ok(RefusalOutcome::Recorded(receipt)),
             Self::Stale(version) => Ok(RefusalOutcome::Stale { version }),
             Self::Folded => Ok(RefusalOutcome::Folded),
-            Self::Record | Self::KeyTaken => Err(JournalError::Unavailable),
+            Self::Record | Self::KeyTaken | Self::Refused => Err(JournalError::Unavailable),
         }
     }
 }

@@ -31,11 +31,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     fold::FoldKey,
-    group::{Edit, Message, Reply, Waiting},
+    group::{Edit, Effect, Message, Reply, Waiting, Work},
     writer::Writer,
 };
 use crate::{
-    domain::{audit::AuditEvent, change::ChangeSet, ids::WriterId, time_text},
+    domain::{
+        audit::AuditEvent, change::ChangeSet, ids::WriterId, rotation::RotationBatch, time_text,
+    },
     ports::{Clock, Entropy, JournalStore, KeyClaim},
 };
 
@@ -94,6 +96,19 @@ pub struct Entry {
     pub claim: Option<KeyClaim>,
 }
 
+/// A batch of writes about rotations, with its records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enactment {
+    /// What is recorded; a look that shows nothing new needs no record.
+    pub events: Vec<AuditEvent>,
+    /// What is written with it.
+    pub batch: RotationBatch,
+    /// The role table's version that it was decided on, where it must not have changed since.
+    pub decided_on: Option<i64>,
+    /// The idempotency key that is taken with it.
+    pub claim: Option<KeyClaim>,
+}
+
 /// The proof that an entry is recorded, durably.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Receipt {
@@ -141,6 +156,22 @@ pub enum Outcome {
     },
     /// Another request holds the idempotency key. Nothing is recorded: read its claim.
     KeyTaken,
+}
+
+/// What became of a batch of writes about rotations.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Enacted {
+    /// It is written and recorded.
+    Written(Receipt),
+    /// The role table has moved on. Nothing is written: decide again.
+    Stale {
+        /// The version that counts now.
+        version: i64,
+    },
+    /// Another request holds the idempotency key. Nothing is written: read its claim.
+    KeyTaken,
+    /// The lease is another's now, or a rotation that it opens is open already. Nothing is written.
+    Refused,
 }
 
 /// What became of a refusal.
@@ -294,11 +325,37 @@ impl Journal {
         let (reply, answer) = oneshot::channel();
         self.send(Message::Edit(Box::new(Edit {
             since: self.now(),
-            event,
-            changes,
+            work: Work {
+                events: vec![event],
+                decided_on: Some(changes.based_on),
+                effect: Effect::Change(changes),
+                claim: None,
+            },
             reply,
         })))?;
-        answer.await.unwrap_or(Err(JournalError::Closed))
+        let verdict = answer.await.unwrap_or(Err(JournalError::Closed));
+        verdict?.into_outcome()
+    }
+
+    /// Writes about rotations and records it, in one transaction of its own: either all of it is
+    /// durable or nothing.
+    ///
+    /// # Errors
+    /// [`JournalError`]; after [`JournalError::Unclear`] it may have been written.
+    pub async fn enact(&self, enactment: Enactment) -> Result<Enacted, JournalError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Edit(Box::new(Edit {
+            since: self.now(),
+            work: Work {
+                events: enactment.events,
+                effect: Effect::Rotate(enactment.batch),
+                decided_on: enactment.decided_on,
+                claim: enactment.claim,
+            },
+            reply,
+        })))?;
+        let verdict = answer.await.unwrap_or(Err(JournalError::Closed));
+        verdict?.into_enacted()
     }
 
     /// How long the oldest unanswered entry has waited.

@@ -14,14 +14,13 @@ use tokio::{
 };
 
 use super::{
-    JournalError, Limits, Outcome, Shared,
+    JournalError, Limits, Shared,
     fold::{Ended, Folder},
-    group::{Edit, Message, Page, Staged, Verdict, Waiting, take_keys},
+    group::{Edit, Effect, Message, Page, Staged, Verdict, Waiting, Work, take_keys},
 };
 use crate::{
     domain::{
         audit::{Action, AuditEvent, Chain, HEADS_NAMED_MAX, Head},
-        change::ChangeSet,
         ids::WriterId,
         time_text,
     },
@@ -290,19 +289,15 @@ impl Writer {
 
     async fn edit(&mut self, edit: Edit) {
         self.busy(edit.since);
-        let outcome = self.write_edit(edit.event, &edit.changes).await;
+        let outcome = self.write_edit(edit.work).await;
         self.note(outcome.is_ok());
         self.busy(0);
         // Whoever has stopped waiting needs no answer.
         drop(edit.reply.send(outcome));
     }
 
-    async fn write_edit(
-        &mut self,
-        event: AuditEvent,
-        changes: &ChangeSet,
-    ) -> Result<Outcome, JournalError> {
-        let staging = self.stage_edit(event, changes);
+    async fn write_edit(&mut self, edit: Work) -> Result<Verdict, JournalError> {
+        let staging = self.stage_edit(edit);
         let Staged {
             tx,
             chain,
@@ -311,29 +306,30 @@ impl Writer {
         } = within(self.limits.change_timeout, staging).await?;
         self.conclude(tx, chain).await?;
         let verdict = verdicts.into_iter().next();
-        verdict.map_or(Err(JournalError::Unavailable), Verdict::into_outcome)
+        verdict.ok_or(JournalError::Unavailable)
     }
 
-    async fn stage_edit(
-        &self,
-        mut event: AuditEvent,
-        changes: &ChangeSet,
-    ) -> Result<Staged, StoreError> {
+    async fn stage_edit(&self, mut edit: Work) -> Result<Staged, StoreError> {
         let heads = self.heads_to_name().await?;
-        let mut tx = self.store.begin(Purpose::Change).await?;
+        let mut tx = self.store.begin(edit.effect.purpose()).await?;
         let before = tx.policy_version().await?;
-        if before != changes.based_on {
+        if edit.decided_on.is_some_and(|version| version != before) {
             return Ok(Staged::without_rows(tx, vec![Verdict::Stale(before)]));
         }
-        let by = event.actor.to_string();
-        let after = tx.change(changes, &by, event.at).await?;
-        if let Action::PolicyChanged { policy_version, .. } = &mut event.action {
-            *policy_version = after;
-        }
         let now = self.now();
+        if let Some(claim) = &edit.claim
+            && !tx.claim(claim, now).await?
+        {
+            return Ok(Staged::without_rows(tx, vec![Verdict::KeyTaken]));
+        }
+        if !enact(&mut *tx, &edit.effect, &mut edit.events, now).await? {
+            return Ok(Staged::without_rows(tx, vec![Verdict::Refused]));
+        }
         let mut page = Page::new(self.chain.clone());
-        page.open(heads, now);
-        let receipt = page.put_all(vec![event], now);
+        if !edit.events.is_empty() {
+            page.open(heads, now);
+        }
+        let receipt = page.put_all(edit.events, now);
         tx.append(&page.rows).await?;
         Ok(Staged {
             tx,
@@ -367,6 +363,28 @@ impl Writer {
             (false, false) => tracing::error!("the audit journal fails; no token is given out"),
             (true, false) | (false, true) => {}
         }
+    }
+}
+
+/// Makes an edit's writes. False if the batch is refused.
+async fn enact(
+    tx: &mut dyn JournalTx,
+    effect: &Effect,
+    events: &mut [AuditEvent],
+    now: i64,
+) -> Result<bool, StoreError> {
+    match effect {
+        Effect::Change(changes) => {
+            let by = events.first().map(|event| event.actor.to_string());
+            let after = tx.change(changes, &by.unwrap_or_default(), now).await?;
+            for event in events {
+                if let Action::PolicyChanged { policy_version, .. } = &mut event.action {
+                    *policy_version = after;
+                }
+            }
+            Ok(true)
+        }
+        Effect::Rotate(batch) => tx.rotate(batch, now).await,
     }
 }
 

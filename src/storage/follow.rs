@@ -141,8 +141,8 @@ fn found(writer: &str, seq: i64, at: i64, kind: String, body: &[u8]) -> Found {
         found.tenant_id = Some(tenant_id.to_string());
         found.object_id = Some(object_id.to_string());
     }
+    found.account = record.event.action.account().map(ToString::to_string);
     if let Some(asked) = record.event.action.asked() {
-        found.account = Some(asked.account.to_string());
         found.container = Some(asked.container.to_string());
     }
     if let Some(issued) = record.event.action.issued() {

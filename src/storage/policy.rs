@@ -1,5 +1,7 @@
 //! The role table: read as a whole, edited by change sets.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use ipnet::IpNet;
 use time::OffsetDateTime;
@@ -121,6 +123,7 @@ async fn load(mut session: Session<'_>) -> Result<PolicyTable, sqlx::Error> {
         accounts: session.fetch(ACCOUNTS, &[], read_account).await?,
         roles: session.fetch(ROLES, &[], read_role).await?,
         grants: session.fetch(GRANTS, &[], read_grant).await?,
+        key_generations: HashMap::new(),
     })
 }
 
@@ -136,6 +139,8 @@ fn read_account(row: &Fields) -> Result<Account, sqlx::Error> {
         correlation_id_supported: row.flag(7)?,
         sas_period_seconds_max: seconds(row, 8)?,
         issuance_enabled: row.flag(9)?,
+        management_identity: None,
+        rotation: None,
     })
 }
 

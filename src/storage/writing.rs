@@ -26,6 +26,7 @@ use crate::{
         audit::{ChainHash, Head, Row},
         change::ChangeSet,
         ids::WriterId,
+        rotation::RotationBatch,
     },
     ports::{ClaimKey, JournalStore, JournalTx, KeyClaim, Purpose, StoreError},
 };
@@ -314,6 +315,12 @@ impl JournalTx for Tx {
         policy::apply(self.session(), changes, by, at)
             .await
             .map_err(classified)
+    }
+
+    async fn rotate(&mut self, _batch: &RotationBatch, _at: i64) -> Result<bool, StoreError> {
+        Err(StoreError::Unavailable(
+            "rotations have no tables yet".into(),
+        ))
     }
 
     async fn append(&mut self, rows: &[Row]) -> Result<(), StoreError> {

@@ -16,6 +16,7 @@ use sas_broker::{
         grant::Role,
         ids::{IssuanceId, ObjectId, TenantId, WriterId},
         permission::{PermissionSet, SignedResource},
+        rotation::RotationBatch,
         time_text,
     },
     journal::{Entry, Journal, Limits},
@@ -312,6 +313,10 @@ impl JournalTx for FaultyTx {
 
     async fn change(&mut self, changes: &ChangeSet, by: &str, at: i64) -> Result<i64, StoreError> {
         self.inner.change(changes, by, at).await
+    }
+
+    async fn rotate(&mut self, batch: &RotationBatch, at: i64) -> Result<bool, StoreError> {
+        self.inner.rotate(batch, at).await
     }
 
     async fn append(&mut self, rows: &[Row]) -> Result<(), StoreError> {

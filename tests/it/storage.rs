@@ -35,6 +35,8 @@ fn account() -> Account {
         correlation_id_supported: false,
         sas_period_seconds_max: Some(3_600),
         issuance_enabled: true,
+        management_identity: None,
+        rotation: None,
     }
 }
 

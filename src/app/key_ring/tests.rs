@@ -70,6 +70,8 @@ fn world() -> World {
         correlation_id_supported: true,
         sas_period_seconds_max: None,
         issuance_enabled: true,
+        management_identity: None,
+        rotation: None,
     };
     World {
         clock,

@@ -258,6 +258,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::domain::cloud::CloudName;
 
     const DOCUMENT: &str = r#"
 accounts:
@@ -279,11 +280,7 @@ grants:
 "#;
 
     fn cloud() -> Cloud {
-        Cloud {
-            authority: "https://login.microsoftonline.com".parse().unwrap(),
-            storage_suffix: Some("core.windows.net".into()),
-            allowed_hosts: vec![],
-        }
+        CloudName::Public.well_known(vec![]).unwrap()
     }
 
     fn document(text: &str) -> PolicyDocument {

@@ -58,6 +58,8 @@ fn account(hierarchical_namespace: bool) -> Account {
         correlation_id_supported: true,
         sas_period_seconds_max: None,
         issuance_enabled: true,
+        management_identity: None,
+        rotation: None,
     }
 }
 
@@ -112,6 +114,7 @@ fn table(grants: Vec<Grant>) -> PolicyTable {
         accounts: vec![account(true)],
         roles: vec![strict],
         grants,
+        ..PolicyTable::default()
     }
 }
 

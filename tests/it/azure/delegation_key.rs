@@ -85,6 +85,8 @@ impl World {
             correlation_id_supported: true,
             sas_period_seconds_max: None,
             issuance_enabled: true,
+            management_identity: None,
+            rotation: None,
         }
     }
 
@@ -113,6 +115,8 @@ impl World {
         let cloud = Cloud {
             authority: self.azure.authority(),
             storage_suffix: None,
+            resource_manager: None,
+            vault_suffix: None,
             allowed_hosts: vec![host],
         };
         let credentials = HashMap::from([("blob".parse().unwrap(), self.credential(secret))]);

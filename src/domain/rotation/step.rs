@@ -1,0 +1,108 @@
+//! What a plan says: one step, or why there is none.
+
+use serde::Serialize;
+use time::{Duration, OffsetDateTime};
+
+use super::{CreationTime, KeyName, RotationState, State, StepOutcome, Trigger};
+use crate::domain::ids::{RotationId, SecretVersion};
+
+/// How long an unclear mutation may yet take effect. Nothing is repeated, and no other key is
+/// regenerated or published, before it has passed. ARM gives up on a request long before.
+pub const SETTLE: Duration = Duration::minutes(10);
+
+/// How long a key that the data plane does not know yet is tried again before the rotation fails.
+pub const PROOF_PATIENCE: Duration = Duration::minutes(10);
+
+/// How often an account is looked at when nothing is due and nothing is in flight.
+pub const OBSERVATION_INTERVAL: Duration = Duration::hours(6);
+
+/// Most regenerations that one rotation asks for: the first, and one more if that was not seen to
+/// have taken place.
+pub const REGENERATIONS_MAX: usize = 2;
+
+/// What is to be done about one account now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// What was observed.
+    pub state: State,
+    /// One thing to do.
+    pub next: Next,
+    /// Why, in sentences.
+    pub reasons: Vec<String>,
+    /// When the next rotation is due, jitter included; `None` before the first publication.
+    pub due_at: Option<OffsetDateTime>,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing; look again at this instant.
+    Rest {
+        /// When.
+        until: OffsetDateTime,
+    },
+    /// A step is under way or must not be taken yet; look again at this instant.
+    Wait {
+        /// When.
+        until: OffsetDateTime,
+    },
+    /// An unclear mutation is clear now: record it.
+    Resolve {
+        /// The rotation.
+        rotation: RotationId,
+        /// Its step.
+        seq: i64,
+        /// [`StepOutcome::Seen`] or [`StepOutcome::NotSeen`].
+        outcome: StepOutcome,
+        /// Of a publication that was seen: its version.
+        version: Option<SecretVersion>,
+    },
+    /// Take this step for the rotation at work; where there is none, begin one first.
+    Step {
+        /// What a new rotation is begun for, if there is none at work.
+        trigger: Trigger,
+        /// The step.
+        step: Step,
+    },
+    /// The rotation at work is over.
+    End {
+        /// The rotation.
+        rotation: RotationId,
+        /// How: succeeded, refused or failed.
+        state: RotationState,
+        /// Why.
+        detail: String,
+    },
+}
+
+/// One outside act.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "act", rename_all = "snake_case")]
+pub enum Step {
+    /// Regenerate this key.
+    Regenerate {
+        /// The key.
+        key: KeyName,
+        /// Its creation time now, by which its regeneration will be recognised.
+        created_before: Option<CreationTime>,
+    },
+    /// Read this key's live value, prove it, and publish it as a new version.
+    Publish {
+        /// The key.
+        key: KeyName,
+    },
+    /// Switch the current version on.
+    Enable {
+        /// The version.
+        version: SecretVersion,
+    },
+    /// Switch a superseded version off.
+    Disable {
+        /// The version.
+        version: SecretVersion,
+        /// The key, of which it holds a dead value.
+        key: KeyName,
+    },
+    /// Recover the deleted secret.
+    Recover,
+}
