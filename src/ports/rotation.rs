@@ -13,7 +13,8 @@ use crate::domain::{
     account::Account,
     ids::{AccountName, RotationId, SecretVersion},
     rotation::{
-        AccountStatus, Fence, InFlight, KeyName, Notification, Regenerated, Rotation,
+        AccountStatus, Fence, InFlight, KeyName, Notification, Regenerated, Rotation, StepKind,
+        StepOutcome,
         observation::{AccountFacts, SecretFacts},
     },
 };
@@ -201,4 +202,22 @@ pub trait Rotations: Send + Sync {
     async fn drop_notification(&self, id: Uuid) -> Result<(), StoreError>;
     /// A notification was not accepted: the next attempt is at `at`.
     async fn postpone_notification(&self, id: Uuid, at: OffsetDateTime) -> Result<(), StoreError>;
+}
+
+/// Why a notification was not accepted. It names neither the receiver's answer nor the secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the webhook did not accept the event: {0}")]
+pub struct NotAccepted(pub String);
+
+/// The webhook that is told about rotations.
+#[async_trait]
+pub trait Notifier: Send + Sync {
+    /// Sends one event, within a bounded time. The receiver may see it again.
+    async fn send(&self, notification: &Notification) -> Result<(), NotAccepted>;
+}
+
+/// Counts steps, for the metrics.
+pub trait StepMeter: Send + Sync {
+    /// A step's outcome was recorded.
+    fn count(&self, act: StepKind, outcome: StepOutcome);
 }
