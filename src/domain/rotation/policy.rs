@@ -3,12 +3,12 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use time::Duration;
+use time::{Duration, OffsetDateTime};
 use url::Url;
 
 use super::{
     KeyName,
-    schedule::{InvalidSchedule, MaintenanceWindow, Schedule},
+    schedule::{InvalidSchedule, MaintenanceWindow, Schedule, jitter},
 };
 use crate::domain::{
     account::Account,
@@ -126,7 +126,10 @@ pub enum InvalidRotation {
     Jitter,
     /// It never fires, too often, or does not parse.
     #[error("rotation.schedule: {0}")]
-    Schedule(#[from] InvalidSchedule),
+    Schedule(#[source] InvalidSchedule),
+    /// It never opens, or nowhere.
+    #[error("rotation.window: {0}")]
+    Window(#[source] InvalidSchedule),
 }
 
 impl RotationPolicy {
@@ -165,7 +168,31 @@ impl RotationPolicy {
         if self.jitter_minutes > JITTER_MINUTES_MAX {
             return Err(InvalidRotation::Jitter);
         }
-        Ok(self.schedule.check(self.overlap())?)
+        let window = self
+            .window
+            .as_ref()
+            .map_or(Ok(()), MaintenanceWindow::check);
+        window.map_err(InvalidRotation::Window)?;
+        let schedule = self.schedule.check(self.overlap());
+        schedule.map_err(InvalidRotation::Schedule)
+    }
+
+    /// When a scheduled rotation after a publication may start at the earliest: due, put off by the
+    /// jitter, and then by the window. `None` for a schedule that fires no more.
+    #[must_use]
+    pub fn due_at(
+        &self,
+        account: &AccountName,
+        published_at: OffsetDateTime,
+    ) -> Option<OffsetDateTime> {
+        let due = self.schedule.due_after(published_at, self.overlap())?;
+        Some(self.opens(due + jitter(account, due, self.jitter_minutes)))
+    }
+
+    /// The instant itself, or when the window opens next.
+    #[must_use]
+    pub fn opens(&self, at: OffsetDateTime) -> OffsetDateTime {
+        self.window.as_ref().map_or(at, |window| window.opens(at))
     }
 }
 
