@@ -12,19 +12,24 @@
 //!      -> record outcome -> observe again
 //! ```
 //!
-//! Read [`step`] for what follows, [`observation`] for what is looked at, [`record`] for what
-//! the database keeps.
+//! Read [`plan`] first, then [`step`] for what follows from it, [`observation`] for what is looked
+//! at, [`record`] for what the database keeps.
 
+mod finding;
 mod key;
 pub mod observation;
+pub mod plan;
 mod policy;
 pub mod record;
 pub mod schedule;
+mod secret;
 pub mod step;
+mod work;
 mod write;
 
 pub use self::{
     key::{CreationTime, CreationTimes, KeyName},
+    plan::{plan, status},
     policy::{
         DeletedSecret, InvalidRotation, JITTER_MINUTES_MAX, OVERLAP_HOURS_MAX, OVERLAP_HOURS_MIN,
         ProofPolicy, RotationPolicy, SecretForm,
@@ -33,6 +38,7 @@ pub use self::{
         AccountStatus, InFlight, Publication, Regenerated, Rotation, RotationState, RotationStep,
         State, StepKind, StepOutcome, Trigger,
     },
+    secret::{content_type, secret_value},
     step::{Next, Plan, Step},
     write::{Fence, Notification, NotificationKind, RotationBatch, RotationWrite},
 };

@@ -3,8 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use time::OffsetDateTime;
-
 use super::{CreationTime, CreationTimes, KeyName};
 use crate::domain::{
     ids::{RotationId, SecretVersion},
@@ -167,15 +165,17 @@ impl Origin {
 /// Everything of ours that a plan is made from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OwnRecords {
-    /// The rotation at work: the one that runs, or else the first in the queue.
-    pub rotation: Option<super::Rotation>,
+    /// Rotations that are not over: the one that runs, then those of a break-glass, then the others,
+    /// each by age. The first is the one at work.
+    pub open: Vec<super::Rotation>,
     /// The newest regeneration or publication whose outcome is not known.
     pub in_flight: Option<super::InFlight>,
     /// The last regeneration of each key that certainly took place.
     pub regenerated: Vec<super::Regenerated>,
-    /// When, by our clock, the newest version was published or first seen; `None` if the newest
-    /// version is one that we have not seen before.
-    pub published_at: Option<OffsetDateTime>,
+    /// The newest version of ours that we published or saw, and when that was by our clock.
+    pub published: Option<super::Publication>,
+    /// Looks and rotations in a row that came to nothing.
+    pub failures: u32,
 }
 
 #[cfg(test)]

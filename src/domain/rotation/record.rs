@@ -256,7 +256,7 @@ pub struct AccountStatus {
     pub published: Option<Publication>,
     /// When the next rotation is due, jitter included.
     pub due_at: Option<OffsetDateTime>,
-    /// Rotations that failed in a row.
+    /// Looks and rotations in a row that came to nothing.
     pub failures: u32,
     /// The due time that was reported as overdue already.
     pub overdue_told: Option<OffsetDateTime>,

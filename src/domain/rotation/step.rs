@@ -3,22 +3,42 @@
 use serde::Serialize;
 use time::{Duration, OffsetDateTime};
 
-use super::{CreationTime, KeyName, RotationState, State, StepOutcome, Trigger};
+use super::{CreationTime, KeyName, Publication, RotationState, State, StepOutcome, Trigger};
 use crate::domain::ids::{RotationId, SecretVersion};
 
 /// How long an unclear mutation may yet take effect. Nothing is repeated, and no other key is
 /// regenerated or published, before it has passed. ARM gives up on a request long before.
 pub const SETTLE: Duration = Duration::minutes(10);
 
-/// How long a key that the data plane does not know yet is tried again before the rotation fails.
-pub const PROOF_PATIENCE: Duration = Duration::minutes(10);
+/// How long a step that is refused for a passing reason is tried again before its rotation fails: a
+/// key that the data plane does not know yet, a conflict, an outage.
+pub const PATIENCE: Duration = Duration::minutes(10);
 
-/// How often an account is looked at when nothing is due and nothing is in flight.
+/// How soon something is looked at again that is under way, or was refused for a passing reason.
+pub const SOON: Duration = Duration::minutes(1);
+
+/// How often an account is looked at when nothing is due and nothing is in flight; also the longest
+/// pause after something that time alone does not heal.
 pub const OBSERVATION_INTERVAL: Duration = Duration::hours(6);
+
+/// By how much at most a look at an account at rest comes earlier, so that accounts do not meet.
+pub(super) const OBSERVATION_JITTER_MINUTES: u32 = 30;
+
+/// Longest pause after something could not be read: an outage that ends is noticed soon.
+pub const UNREAD_PAUSE_MAX: Duration = Duration::minutes(15);
 
 /// Most regenerations that one rotation asks for: the first, and one more if that was not seen to
 /// have taken place.
 pub const REGENERATIONS_MAX: usize = 2;
+
+/// How long to leave an account alone after this many looks or rotations in a row came to nothing (1
+/// is the first): a minute, doubling.
+#[must_use]
+pub fn pause(failures: u32, longest: Duration) -> Duration {
+    // 2^10 minutes are longer than any longest pause in use.
+    let doublings = failures.saturating_sub(1).min(10);
+    (SOON * (1_i32 << doublings)).min(longest)
+}
 
 /// What is to be done about one account now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +49,9 @@ pub struct Plan {
     pub next: Next,
     /// Why, in sentences.
     pub reasons: Vec<String>,
-    /// When the next rotation is due, jitter included; `None` before the first publication.
+    /// The newest version of ours, published or first seen by our clock.
+    pub published: Option<Publication>,
+    /// When the next scheduled rotation may start; `None` before the first publication.
     pub due_at: Option<OffsetDateTime>,
 }
 
