@@ -16,4 +16,6 @@ pub mod key_ring;
 pub mod mint;
 pub mod policy;
 pub mod record;
+pub mod rotate;
+pub mod tenure;
 pub mod verify_journal;

@@ -51,6 +51,19 @@ pub enum OutsideError {
     Unclear(String),
 }
 
+impl OutsideError {
+    /// Whether somebody has to do something before another try makes sense.
+    #[must_use]
+    pub const fn is_lasting(&self) -> bool {
+        match self {
+            Self::Locked(_) | Self::Denied(_) | Self::Gone(_) | Self::Misconfigured(_) => true,
+            Self::Throttled { .. } | Self::Busy(_) | Self::Unavailable(_) | Self::Unclear(_) => {
+                false
+            }
+        }
+    }
+}
+
 /// The live value of one account key.
 #[derive(Debug, Clone)]
 pub struct AccountKey {

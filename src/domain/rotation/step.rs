@@ -27,6 +27,9 @@ pub(super) const OBSERVATION_JITTER_MINUTES: u32 = 30;
 /// Longest pause after something could not be read: an outage that ends is noticed soon.
 pub const UNREAD_PAUSE_MAX: Duration = Duration::minutes(15);
 
+/// How long after its due time a rotation is reported as overdue: a few failed attempts are no news.
+pub const OVERDUE_AFTER: Duration = Duration::hours(1);
+
 /// Most regenerations that one rotation asks for: the first, and one more if that was not seen to
 /// have taken place.
 pub const REGENERATIONS_MAX: usize = 2;
