@@ -178,6 +178,8 @@ async fn a_takeover_waits_for_the_batch_that_was_admitted_before_it() {
             fence: Some(held),
             writes: vec![RotationWrite::Open(rotation(1, "acct1", Trigger::Schedule))],
         };
+        // Connected beforehand, so that it is the lock that it waits for.
+        assert_eq!(new.lease(None, 1).await, None);
         let mut tx = old.store.begin(Purpose::Record).await.unwrap();
         assert!(tx.rotate(&batch, 1).await.unwrap());
         let store = Arc::clone(&new.store);
@@ -188,7 +190,7 @@ async fn a_takeover_waits_for_the_batch_that_was_admitted_before_it() {
             let found = store.rotation(&account("acct1"), id(1)).await.unwrap();
             (taken.unwrap(), found.is_some())
         });
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
         assert!(!taking.is_finished());
         tx.commit().await.unwrap();
         let (taken, seen) = taking.await.unwrap();
