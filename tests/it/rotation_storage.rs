@@ -328,7 +328,7 @@ fn notification(number: u128, kind: NotificationKind, when: i64) -> Notification
         id: Uuid::from_u128(number),
         kind,
         account: account("acct1"),
-        rotation: (number % 2 == 0).then(|| id(number)),
+        rotation: number.is_multiple_of(2).then(|| id(number)),
         at: at(when),
         data: format!("{{\"number\":{number}}}"),
     }
