@@ -1,9 +1,10 @@
 //! sas-broker issues short-lived, least-privilege Azure *user-delegation SAS* tokens to Entra ID
-//! callers by a role table, and records every one of them before it leaves the process.
+//! callers by a role table, and records every one of them before it leaves the process. It also
+//! rotates the accounts' own keys into Key Vault.
 //!
 //! This page is the map; start here.
 //!
-//! # The one flow
+//! # The main flow
 //!
 //! ```text
 //! HttpRequest -> Caller          (app::authenticate; domain::caller::verify is its only maker)
@@ -16,6 +17,16 @@
 //!
 //! No record, no secret: there is no other path from a signature to a response.
 //!
+//! # The other flow
+//!
+//! ```text
+//! tick -> observe               (ports: ARM, vault, database; no key is read to look)
+//!      -> plan                  (domain::rotation: pure; a state, its reasons, at most one step)
+//!      -> record the intent     (journal::enact: rows and record, guarded by the lease's fence)
+//!      -> one step              (app::rotate: regenerate, prove and publish, switch, recover)
+//!      -> record the outcome -> observe again
+//! ```
+//!
 //! # The rooms
 //!
 //! | room | holds | may import |
@@ -24,6 +35,7 @@
 //! | [`ports`] | traits only, one per aggregate | `domain` |
 //! | [`app`] | use cases, one verb per file | `ports`, `domain`, `journal` |
 //! | [`http`] | actix-web: extractors, `v1/` handlers, the only status table | `app`, `domain`, `ports`, `journal` |
+//! | [`scheduler`] | the lease's ticks: which accounts are due; decides nothing | `app`, `domain`, `ports` |
 //! | [`journal`] | the group-commit writer and the search follower | `ports`, `domain` |
 //! | [`storage`] | sqlx adapters: SQLite (embedded default) and PostgreSQL (several replicas) | `ports`, `domain` |
 //! | [`azure`] | adapters to Entra and Blob storage; wire types never leave this room | `ports`, `domain` |
@@ -46,6 +58,7 @@ pub mod domain;
 pub mod http;
 pub mod journal;
 pub mod ports;
+pub mod scheduler;
 pub mod simulator;
 pub mod storage;
 pub mod system;

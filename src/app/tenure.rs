@@ -72,6 +72,17 @@ impl Tenure {
         Ok(taken)
     }
 
+    /// Renews the lease if half of it is over; false if it is not held.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn keep(&self) -> Result<bool, StoreError> {
+        if self.left() < LEASE / 2 {
+            return self.take().await;
+        }
+        Ok(self.fence().is_some())
+    }
+
     /// The token of the lease, if it is held. Whether it still counts, the database says.
     #[must_use]
     pub fn fence(&self) -> Option<Fence> {
