@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use crate::ports::{Clock, Entropy};
 
-/// The system's clock.
+/// The system's clock, in whole microseconds: what is stored and read back is then the same instant.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -16,7 +16,9 @@ impl Clock for SystemClock {
         reason = "the one adapter of the clock port"
     )]
     fn now(&self) -> OffsetDateTime {
-        OffsetDateTime::now_utc()
+        let now = OffsetDateTime::now_utc();
+        now.replace_microsecond(now.microsecond())
+            .expect("the microsecond of an instant is one")
     }
 }
 

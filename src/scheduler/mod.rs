@@ -30,6 +30,9 @@ const ACCOUNTS_PER_TICK_MAX: usize = 200;
 /// Accounts looked at side by side; a look mostly waits for Azure.
 const SIDE_BY_SIDE: usize = 8;
 
+/// Most accounts with an open rotation that are read: more than a broker has accounts.
+const AT_WORK_MAX: usize = 100_000;
+
 /// Statuses read at a time.
 const PAGE: usize = 500;
 
@@ -58,7 +61,7 @@ impl Scheduler {
         }
         let snapshot = self.rotator.policy.fresh().await?;
         let due = self.due(&snapshot).await?;
-        let looks = due.iter().map(|name| self.look(name, &snapshot, stop));
+        let looks = due.into_iter().map(|name| self.look(name, &snapshot, stop));
         let lost = futures_util::stream::iter(looks)
             .buffer_unordered(SIDE_BY_SIDE)
             .any(|lost| async move { lost });
@@ -81,13 +84,15 @@ impl Scheduler {
         let now = self.rotator.clock.now();
         let looks = self.looks().await?;
         let records = &self.rotator.records;
-        let at_work = records.accounts_at_work(ACCOUNTS_PER_TICK_MAX).await?;
+        let at_work = records.accounts_at_work(AT_WORK_MAX).await?;
         let rotated = snapshot
             .accounts()
             .filter(|account| account.rotation.is_some());
         let mut waiting: Vec<_> = rotated
             .map(|account| (looks.get(&account.name).copied(), account.name.clone()))
-            .filter(|(look_at, name)| look_at.is_none_or(|at| at <= now) && !at_work.contains(name))
+            .filter(|(look_at, name)| {
+                look_at.is_none_or(|at| at <= now) && at_work.binary_search(name).is_err()
+            })
             .collect();
         waiting.sort();
         let open = at_work.into_iter().filter(|name| {
@@ -119,24 +124,19 @@ impl Scheduler {
     }
 
     /// Looks at one account; true if the lease is lost, and nothing more may be done.
-    async fn look(
-        &self,
-        name: &AccountName,
-        snapshot: &Snapshot,
-        stop: &CancellationToken,
-    ) -> bool {
+    async fn look(&self, name: AccountName, snapshot: &Snapshot, stop: &CancellationToken) -> bool {
         if stop.is_cancelled() {
             return false;
         }
         let rotated = snapshot
-            .account(name)
+            .account(&name)
             .is_some_and(|known| known.rotation.is_some());
         let looked = if !self.tenure.keep().await.unwrap_or(false) {
             Err(RotateError::LeaseLost)
         } else if rotated {
-            self.rotator.advance(name, &self.tenure).await.map(drop)
+            self.rotator.advance(&name, &self.tenure).await.map(drop)
         } else {
-            self.rotator.abandon(name, &self.tenure).await
+            self.rotator.abandon(&name, &self.tenure).await
         };
         match looked {
             Ok(()) => false,

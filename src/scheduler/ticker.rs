@@ -33,7 +33,7 @@ impl Ticker {
         // A permit that is not taken yet stands for any number of ticks.
         let wake = Arc::new(Notify::new());
         wake.notify_one();
-        let mut clockwork = JobScheduler::new().await?;
+        let clockwork = JobScheduler::new().await?;
         let bell = Arc::clone(&wake);
         clockwork
             .add(Job::new(EVERY_MINUTE, move |_, _| bell.notify_one())?)

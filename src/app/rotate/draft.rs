@@ -118,7 +118,8 @@ impl Draft {
     }
 
     /// A step, whose outcome is open or known already.
-    pub(super) fn intend(&mut self, rotation: RotationId, step: RotationStep) {
+    pub(super) fn intend(&mut self, rotation: RotationId, mut step: RotationStep) {
+        step.detail = step.detail.map(plain);
         let conclusion = Conclusion {
             outcome: step.outcome,
             version: step.version.clone(),
@@ -129,7 +130,8 @@ impl Draft {
     }
 
     /// The outcome of a step that was open.
-    pub(super) fn conclude(&mut self, step: OpenStep, conclusion: Conclusion) {
+    pub(super) fn conclude(&mut self, step: OpenStep, mut conclusion: Conclusion) {
+        conclusion.detail = conclusion.detail.map(plain);
         let OpenStep {
             rotation,
             seq,
@@ -153,7 +155,7 @@ impl Draft {
     }
 
     pub(super) fn end(&mut self, rotation: &Rotation, state: RotationState, detail: &str) {
-        let rotation = rotation.id;
+        let (rotation, detail) = (rotation.id, plain(detail.to_owned()));
         if state == RotationState::Failed {
             let why = json!({ "reason": detail });
             self.notify(NotificationKind::Failed, Some(rotation), &why);
@@ -162,12 +164,12 @@ impl Draft {
             account: self.account.clone(),
             rotation,
             state,
-            detail: detail.to_owned(),
+            detail: detail.clone(),
         });
         self.writes.push(RotationWrite::End {
             rotation,
             state,
-            detail: detail.to_owned(),
+            detail,
             at: self.now,
         });
     }
@@ -251,4 +253,13 @@ impl Draft {
             data: data.to_string(),
         }));
     }
+}
+
+/// Longest detail that is kept, in characters: what Azure says about an error is shorter.
+const DETAIL_CHARS_MAX: usize = 1_000;
+
+/// A detail without control characters, which PostgreSQL would refuse or a terminal obey.
+pub(super) fn plain(detail: String) -> String {
+    let kept = detail.chars().filter(|c| !c.is_control());
+    kept.take(DETAIL_CHARS_MAX).collect()
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use self::draft::Draft;
+use self::draft::{Draft, plain};
 use super::{policy::PolicyCache, tenure::Tenure};
 use crate::{
     domain::{
@@ -118,10 +118,16 @@ impl Rotator {
             let snapshot = self.policy.current();
             let account = snapshot.account(name).ok_or(RotateError::NotRotated)?;
             let policy = account.rotation.as_ref().ok_or(RotateError::NotRotated)?;
+            // Who wakes the account while it is looked at wants another look.
+            let looked_at = self.clock.now();
             let (former, own) = self.own_records(name).await?;
             let observed = self.observe(account).await;
             let now = self.clock.now();
             let plan = plan(now, name, policy, &observed, &own);
+            let status = AccountStatus {
+                looked_at,
+                ..status(&plan, name, former.as_ref(), now)
+            };
             let round = Round {
                 rotator: self,
                 tenure,
@@ -130,7 +136,7 @@ impl Rotator {
                 policy_version: snapshot.version(),
                 observed,
                 own,
-                status: status(&plan, name, former.as_ref(), now),
+                status,
             };
             if let (Progress::Rests, status) = round.carry_out(plan).await? {
                 return Ok(status);
@@ -309,7 +315,7 @@ impl Round<'_> {
 fn seen<T>(looked: Result<T, OutsideError>) -> Seen<T> {
     match looked {
         Ok(facts) => Seen::Read(facts),
-        Err(error) if error.is_lasting() => Seen::Blocked(error.to_string()),
-        Err(error) => Seen::Unread(error.to_string()),
+        Err(error) if error.is_lasting() => Seen::Blocked(plain(error.to_string())),
+        Err(error) => Seen::Unread(plain(error.to_string())),
     }
 }
