@@ -7,6 +7,7 @@ mod azure;
 mod journal;
 mod journal_support;
 mod journal_verify;
+mod rotation;
 mod rotation_storage;
 mod rotation_storage_lease;
 mod rotation_storage_support;

@@ -49,6 +49,17 @@ pub(super) struct OpenStep {
     pub(super) key: Option<KeyName>,
 }
 
+impl OpenStep {
+    pub(super) fn of(rotation: RotationId, step: &RotationStep) -> Self {
+        Self {
+            rotation,
+            seq: step.seq,
+            kind: step.kind,
+            key: step.key,
+        }
+    }
+}
+
 impl From<&InFlight> for OpenStep {
     fn from(flying: &InFlight) -> Self {
         Self {

@@ -13,13 +13,13 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use self::draft::{Draft, plain};
+use self::draft::{Draft, OpenStep, plain};
 use super::{policy::PolicyCache, tenure::Tenure};
 use crate::{
     domain::{
         account::Account,
         cloud::Cloud,
-        ids::AccountName,
+        ids::{AccountName, RotationId},
         rotation::{
             AccountStatus, Next, Plan, Rotation, RotationPolicy, RotationState, State,
             observation::{Observation, OwnRecords, Seen},
@@ -251,12 +251,9 @@ impl Round<'_> {
                 outcome,
                 version,
             } => {
-                let flying = self.own.in_flight.as_ref();
-                let flying = flying.filter(|step| step.rotation == rotation && step.seq == seq);
-                let Some(flying) = flying.cloned() else {
-                    return Ok((Progress::On, self.status));
-                };
-                self.resolve(draft, &flying, outcome, version).await
+                let step = self.open_step(rotation, seq);
+                let step = step.ok_or(RotateError::Restless)?;
+                self.resolve(draft, step, outcome, version).await
             }
             Next::End {
                 rotation,
@@ -264,9 +261,7 @@ impl Round<'_> {
                 detail,
             } => {
                 let found = self.own.open.iter().find(|open| open.id == rotation);
-                let Some(rotation) = found.cloned() else {
-                    return Ok((Progress::On, self.status));
-                };
+                let rotation = found.cloned().ok_or(RotateError::Restless)?;
                 self.end(draft, &rotation, state, &detail).await
             }
             Next::Step { trigger, step } => {
@@ -275,6 +270,20 @@ impl Round<'_> {
                 self.take(draft, rotation, step).await
             }
         }
+    }
+
+    /// The step that a plan speaks of: the one in flight, or one of the rotation at work.
+    fn open_step(&self, rotation: RotationId, seq: i64) -> Option<OpenStep> {
+        let flying = self.own.in_flight.as_ref().map(OpenStep::from);
+        let of = |open: &Rotation| {
+            let id = open.id;
+            let step = open.steps.iter().find(|step| step.seq == seq)?;
+            Some(OpenStep::of(id, step))
+        };
+        let open = self.own.open.iter().find(|open| open.id == rotation);
+        flying
+            .filter(|flying| flying.rotation == rotation && flying.seq == seq)
+            .or_else(|| of(open?))
     }
 
     fn draft(&self) -> Draft {

@@ -12,7 +12,7 @@ use crate::{
     domain::{
         ids::{RotationId, SecretVersion},
         rotation::{
-            AccountStatus, CreationTime, InFlight, KeyName, ProofPolicy, Publication, Rotation,
+            AccountStatus, CreationTime, KeyName, ProofPolicy, Publication, Rotation,
             RotationState, RotationStep, Step, StepKind, StepOutcome, Trigger, content_type,
             observation::{AccountFacts, Published, Seen},
             schedule::INTERVAL_DAYS_MAX,
@@ -186,12 +186,7 @@ impl Round<'_> {
         steps: Vec<RotationStep>,
     ) -> Result<Option<OpenStep>, RotateError> {
         let rotation = at.rotation().id;
-        let open = steps.last().map(|step| OpenStep {
-            rotation,
-            seq: step.seq,
-            kind: step.kind,
-            key: step.key,
-        });
+        let open = steps.last().map(|step| OpenStep::of(rotation, step));
         for step in steps {
             draft.intend(rotation, step);
         }
@@ -253,7 +248,7 @@ impl Round<'_> {
     pub(super) async fn resolve(
         mut self,
         mut draft: Draft,
-        flying: &InFlight,
+        step: OpenStep,
         outcome: StepOutcome,
         version: Option<SecretVersion>,
     ) -> Outcome {
@@ -263,8 +258,8 @@ impl Round<'_> {
             version,
             detail,
         };
-        self.note_publication(flying.into(), &conclusion);
-        draft.conclude(flying.into(), conclusion);
+        self.note_publication(step, &conclusion);
+        draft.conclude(step, conclusion);
         draft.look(self.status.clone());
         self.rotator.enact(draft, self.tenure, None).await?;
         Ok((Progress::On, self.status))

@@ -100,6 +100,8 @@ impl Planner<'_> {
             } else {
                 (state, self.settle(in_flight, account, secret))
             }
+        } else if let Some(resolved) = self.unfinished(secret) {
+            (state, resolved)
         } else if unneeded {
             (State::NotNeeded, work.unneeded())
         } else {
@@ -158,6 +160,38 @@ impl Planner<'_> {
             version,
         };
         (next, vec![why])
+    }
+
+    /// A step that may be repeated, and whose process ended in it: what became of it shows at once.
+    fn unfinished(&self, secret: &SecretFacts) -> Option<(Next, Vec<String>)> {
+        let rotation = self.own.open.first()?;
+        let step = rotation.steps.iter().find(|step| step.outcome.is_open())?;
+        let is_on = |version: Option<&SecretVersion>| match secret {
+            SecretFacts::Versions(versions) => {
+                let mut versions = versions.iter();
+                versions.any(|known| Some(&known.version) == version && known.enabled)
+            }
+            SecretFacts::Absent | SecretFacts::Deleted => false,
+        };
+        let seen = match step.kind {
+            StepKind::Enable => is_on(step.version.as_ref()),
+            StepKind::Disable => !is_on(step.version.as_ref()),
+            StepKind::Recover => *secret != SecretFacts::Deleted,
+            StepKind::Regenerate | StepKind::Prove | StepKind::Publish => return None,
+        };
+        let (outcome, what) = if seen {
+            (StepOutcome::Seen, "has taken place")
+        } else {
+            (StepOutcome::NotSeen, "has not taken place")
+        };
+        let next = Next::Resolve {
+            rotation: rotation.id,
+            seq: step.seq,
+            outcome,
+            version: None,
+        };
+        let why = format!("nothing was heard of {}, which {what}", step.kind);
+        Some((next, vec![why]))
     }
 
     /// The version that an unconfirmed publication made: of its rotation and key, and not one that

@@ -71,7 +71,7 @@ pub enum Next {
         /// When.
         until: OffsetDateTime,
     },
-    /// An unclear mutation is clear now: record it.
+    /// A step whose outcome was open is clear now: record it.
     Resolve {
         /// The rotation.
         rotation: RotationId,

@@ -255,11 +255,14 @@ impl Work<'_> {
             let steps = rotation.steps.iter();
             steps.filter(|step| step.kind == StepKind::Disable)
         };
-        let tried = |version| disables().any(|step| step.version.as_ref() == Some(version));
+        let tried = |version| {
+            let known = |step: &RotationStep| step.outcome != StepOutcome::NotSeen;
+            disables().any(|step| step.version.as_ref() == Some(version) && known(step))
+        };
         if let Some((version, key)) = self.dead.iter().find(|(version, _)| !tried(version)) {
             return self.switch_off(rotation.trigger, version, *key);
         }
-        let refused = disables().find(|step| !step.outcome.took_place());
+        let refused = disables().find(|step| step.outcome == StepOutcome::Refused);
         let lasting = rotation.steps.iter().any(is_lasting);
         match refused {
             Some(step) if !lasting => {

@@ -1,0 +1,1 @@
+//! Two schedulers on one database.
