@@ -118,11 +118,29 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ids::TenantId;
 
     #[test]
     fn the_example_is_valid() {
         let config = Config::from_toml(EXAMPLE).unwrap();
         assert_eq!(config.entra.tenants.len(), 1);
+    }
+
+    #[test]
+    fn of_several_directories_only_the_named_ones_administer() {
+        let tenants = |text: &str| {
+            let rules = Config::from_toml(text).unwrap().entra.access_rules();
+            let last = |id: TenantId| id.0.as_u128();
+            let ids = rules.administering_tenants.into_iter().map(last);
+            ids.collect::<Vec<_>>()
+        };
+        let one = EXAMPLE.replace("administers = true\n", "");
+        let other = "[[entra.tenants]]\nid = \"00000000-0000-0000-0000-000000000001\"\n";
+        assert_eq!(tenants(&one), [0]);
+        assert_eq!(tenants(&format!("{one}\n{other}")), [0_u128; 0]);
+        assert_eq!(tenants(&format!("{EXAMPLE}\n{other}")), [0]);
+        let both = format!("{EXAMPLE}\n{other}administers = true\n");
+        assert_eq!(tenants(&both), [0, 1]);
     }
 
     #[test]

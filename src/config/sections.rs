@@ -174,9 +174,13 @@ impl Entra {
     /// What a token must carry.
     #[must_use]
     pub fn access_rules(&self) -> AccessRules {
+        let only = self.tenants.len() == 1;
+        let administers = |tenant: &&Tenant| tenant.administers.unwrap_or(only);
+        let administering = self.tenants.iter().filter(administers);
         AccessRules {
             user_scope: self.user_scope.clone(),
             application_role: self.application_role.clone(),
+            administering_tenants: administering.map(|tenant| tenant.id).collect(),
         }
     }
 }
@@ -190,6 +194,9 @@ pub struct Tenant {
     /// Whether its tokens carry the groups claim.
     #[serde(default, deserialize_with = "word")]
     pub groups_claim: GroupsClaim,
+    /// Whether the app roles of operators count in its tokens: whoever administers the directory
+    /// assigns them. If it is left out, only where it is the only one.
+    pub administers: Option<bool>,
 }
 
 /// Whether tokens of a tenant name the caller's groups.

@@ -558,6 +558,7 @@ audiences = ["{API}", "{API_URI}"]
 [[entra.tenants]]
 id = "{TENANT}"
 groups_claim = "configured"
+administers = true
 [[entra.tenants]]
 id = "{OTHER_TENANT}"
 [database]
