@@ -166,7 +166,9 @@ pub trait JournalTx: Send {
     async fn change(&mut self, changes: &ChangeSet, by: &str, at: i64) -> Result<i64, StoreError>;
     /// Makes every write of the batch, in order; `at` is Unix microseconds. False, and then the
     /// transaction may only be abandoned, if the lease is no longer the one that the batch was made
-    /// under, or if a rotation that it opens is open already.
+    /// under, if a rotation that it opens is open already, or if a story that it goes on with has
+    /// moved on: a step whose outcome is known is not concluded again, a rotation that is over not
+    /// ended again or added to.
     async fn rotate(&mut self, batch: &RotationBatch, at: i64) -> Result<bool, StoreError>;
     /// Appends rows of one chain, in order, and moves its head to the last of them.
     async fn append(&mut self, rows: &[Row]) -> Result<(), StoreError>;

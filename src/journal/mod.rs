@@ -170,7 +170,8 @@ pub enum Enacted {
     },
     /// Another request holds the idempotency key. Nothing is written: read its claim.
     KeyTaken,
-    /// The lease is another's now, or a rotation that it opens is open already. Nothing is written.
+    /// The lease is another's now, a rotation that it opens is open already, or a story that it goes
+    /// on with has moved on. Nothing is written: look again.
     Refused,
 }
 

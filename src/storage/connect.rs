@@ -38,6 +38,29 @@ const POSTGRES_SESSION: &str = "SET statement_timeout = '10s'; SET lock_timeout 
 /// For the one connection that migrates: it may wait for another replica that does the same.
 const POSTGRES_MIGRATION_SESSION: &str = "SET statement_timeout = 0; SET lock_timeout = '60s'";
 
+/// Names and texts in their order. One that was released is never edited: its hash is in every
+/// database that it was run on.
+const SQLITE_MIGRATIONS: [(&str, &str); 2] = [
+    (
+        "initial",
+        include_str!("../../migrations/sqlite/0001_initial.sql"),
+    ),
+    (
+        "rotation",
+        include_str!("../../migrations/sqlite/0002_rotation.sql"),
+    ),
+];
+const POSTGRES_MIGRATIONS: [(&str, &str); 2] = [
+    (
+        "initial",
+        include_str!("../../migrations/postgres/0001_initial.sql"),
+    ),
+    (
+        "rotation",
+        include_str!("../../migrations/postgres/0002_rotation.sql"),
+    ),
+];
+
 /// Bounds of the connections.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreOptions {
@@ -135,21 +158,23 @@ impl Store {
             match &self.0 {
                 Engine::Sqlite { options, .. } => {
                     let mut conn = open_sqlite(options).await?;
-                    let migrator =
-                        migrator(include_str!("../../migrations/sqlite/0001_initial.sql"));
+                    let migrator = migrator(SQLITE_MIGRATIONS);
                     // SQLite has no lock that spans the look and the leap. Whoever loses a race of
-                    // two first starts finds the work done on its second look.
-                    if migrator.run(&mut conn).await.is_err() {
-                        migrator.run(&mut conn).await?;
+                    // two starts finds the work done on its next look; it may lose one for each
+                    // migration.
+                    let mut lost = 0;
+                    while let Err(error) = migrator.run(&mut conn).await {
+                        lost += 1;
+                        if lost > SQLITE_MIGRATIONS.len() {
+                            return Err(error.into());
+                        }
                     }
                     conn.close().await?;
                 }
                 Engine::Postgres { options, .. } => {
                     let mut conn = open_postgres(options).await?;
                     conn.execute(POSTGRES_MIGRATION_SESSION).await?;
-                    migrator(include_str!("../../migrations/postgres/0001_initial.sql"))
-                        .run(&mut conn)
-                        .await?;
+                    migrator(POSTGRES_MIGRATIONS).run(&mut conn).await?;
                     conn.close().await?;
                 }
             }
@@ -187,15 +212,12 @@ impl Store {
     }
 }
 
-fn migrator(initial: &'static str) -> Migrator {
-    let initial = Migration::new(
-        1,
-        "initial".into(),
-        MigrationType::Simple,
-        SqlStr::from_static(initial),
-        false,
-    );
-    Migrator::with_migrations(vec![initial])
+fn migrator(migrations: [(&'static str, &'static str); 2]) -> Migrator {
+    let migration = |(version, (name, sql)): (i64, (&'static str, &'static str))| {
+        let sql = SqlStr::from_static(sql);
+        Migration::new(version, name.into(), MigrationType::Simple, sql, false)
+    };
+    Migrator::with_migrations((1..).zip(migrations).map(migration).collect())
 }
 
 async fn open_sqlite_store(path: &Path, bounds: StoreOptions) -> Result<Store, ConnectError> {

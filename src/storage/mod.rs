@@ -1,17 +1,20 @@
 //! The database: SQLite, embedded, for one process and its command line; PostgreSQL for several
 //! replicas. One type, [`Store`], implements the ports [`PolicyStore`](crate::ports::PolicyStore),
-//! [`JournalStore`](crate::ports::JournalStore) and [`JournalReader`](crate::ports::JournalReader).
+//! [`JournalStore`](crate::ports::JournalStore), [`JournalReader`](crate::ports::JournalReader) and
+//! [`Rotations`](crate::ports::Rotations).
 //!
 //! The SQL is shared and stands in constants beside its use; only what really differs (locks, bulk
 //! inserts) is written per engine. Nothing here decides: which entry is stale, what is altered and
 //! who may do what is the business of `journal` and `domain`.
 //!
-//! Next to read: `session` (the two engines behind one small surface), then `writing`.
+//! Next to read: `session` (the two engines behind one small surface), then `writing`, then
+//! `rotation`.
 
 mod connect;
 mod follow;
 mod policy;
 mod reading;
+mod rotation;
 mod session;
 mod writing;
 

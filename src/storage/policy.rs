@@ -1,10 +1,7 @@
 //! The role table: read as a whole, edited by change sets.
 
-use std::collections::HashMap;
-
 use async_trait::async_trait;
 use ipnet::IpNet;
-use time::OffsetDateTime;
 use url::Url;
 
 use super::{
@@ -18,7 +15,8 @@ use crate::{
         account::Account,
         change::ChangeSet,
         grant::{Conditions, Effect, Grant, Principal, Provenance, Role, Scope},
-        ids::BlobPath,
+        ids::{AccountName, BlobPath, SigningIdentity},
+        rotation::RotationPolicy,
         snapshot::PolicyTable,
         time_text,
     },
@@ -29,7 +27,9 @@ const VERSION: &str = "SELECT version FROM policy_version";
 
 const ACCOUNTS: &str = "SELECT name, resource_id, tenant_id, blob_endpoint, dfs_endpoint, \
      hierarchical_namespace, signing_identity, correlation_id_supported, sas_period_seconds_max, \
-     issuance_enabled FROM accounts ORDER BY name";
+     issuance_enabled, management_identity, rotation_policy FROM accounts ORDER BY name";
+
+const KEY_GENERATIONS: &str = "SELECT account, generation FROM delegation_key_generations";
 
 const ROLES: &str = "SELECT name, permissions, lifetime_seconds_max, bind_to_caller, require_ip \
      FROM roles ORDER BY name";
@@ -46,8 +46,9 @@ const END_CHANGE: &str = "UPDATE policy_version SET changing = 0 RETURNING versi
 
 const PUT_ACCOUNT: &str = "INSERT INTO accounts (name, resource_id, tenant_id, blob_endpoint, \
      dfs_endpoint, hierarchical_namespace, signing_identity, correlation_id_supported, \
-     sas_period_seconds_max, issuance_enabled, version, updated_at, updated_by) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 1, $11, $12) \
+     sas_period_seconds_max, issuance_enabled, management_identity, rotation_policy, version, \
+     updated_at, updated_by) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 1, $13, $14) \
      ON CONFLICT (name) DO UPDATE SET resource_id = excluded.resource_id, \
      tenant_id = excluded.tenant_id, blob_endpoint = excluded.blob_endpoint, \
      dfs_endpoint = excluded.dfs_endpoint, \
@@ -55,7 +56,9 @@ const PUT_ACCOUNT: &str = "INSERT INTO accounts (name, resource_id, tenant_id, b
      signing_identity = excluded.signing_identity, \
      correlation_id_supported = excluded.correlation_id_supported, \
      sas_period_seconds_max = excluded.sas_period_seconds_max, \
-     issuance_enabled = excluded.issuance_enabled, version = accounts.version + 1, \
+     issuance_enabled = excluded.issuance_enabled, \
+     management_identity = excluded.management_identity, \
+     rotation_policy = excluded.rotation_policy, version = accounts.version + 1, \
      updated_at = excluded.updated_at, updated_by = excluded.updated_by";
 
 const PUT_ROLE: &str = "INSERT INTO roles (name, permissions, lifetime_seconds_max, \
@@ -118,18 +121,21 @@ impl PolicyStore for Store {
 }
 
 async fn load(mut session: Session<'_>) -> Result<PolicyTable, sqlx::Error> {
+    let generation = |row: &Fields| Ok((row.parsed(0)?, row.int(1)?));
+    let generations = session.fetch(KEY_GENERATIONS, &[], generation);
+    let key_generations = generations.await?.into_iter().collect();
     Ok(PolicyTable {
         version: session.fetch_int(VERSION, &[]).await?,
         accounts: session.fetch(ACCOUNTS, &[], read_account).await?,
         roles: session.fetch(ROLES, &[], read_role).await?,
         grants: session.fetch(GRANTS, &[], read_grant).await?,
-        key_generations: HashMap::new(),
+        key_generations,
     })
 }
 
 fn read_account(row: &Fields) -> Result<Account, sqlx::Error> {
+    let name: AccountName = row.parsed(0)?;
     Ok(Account {
-        name: row.parsed(0)?,
         resource_id: row.maybe_parsed(1)?,
         tenant_id: row.parsed(2)?,
         blob_endpoint: row.parsed(3)?,
@@ -139,9 +145,24 @@ fn read_account(row: &Fields) -> Result<Account, sqlx::Error> {
         correlation_id_supported: row.flag(7)?,
         sas_period_seconds_max: seconds(row, 8)?,
         issuance_enabled: row.flag(9)?,
-        management_identity: None,
-        rotation: None,
+        management_identity: row.maybe_parsed(10)?,
+        rotation: read_rotation(&name, row.maybe_text(11)?),
+        name,
     })
+}
+
+/// A rotation policy that cannot be read, because somebody edited it by hand or a newer version of
+/// the broker wrote it, stops the rotation of this account's keys and nothing else. Every other
+/// unreadable value makes the whole table unreadable, for it may be what keeps a token from being
+/// issued; a rotation policy has no say in that, and a rotation that is late strands nobody, whereas
+/// a table that cannot be loaded stops issuing for every account. It is said at every load, that is
+/// after every change of the table, until somebody puts the account anew.
+fn read_rotation(account: &AccountName, policy: Option<&str>) -> Option<RotationPolicy> {
+    let read = serde_json::from_str(policy?);
+    read.inspect_err(|error| {
+        tracing::error!(%account, %error, "unreadable rotation policy: its keys are not rotated");
+    })
+    .ok()
 }
 
 fn read_role(row: &Fields) -> Result<Role, sqlx::Error> {
@@ -171,8 +192,8 @@ fn read_grant(row: &Fields) -> Result<Grant, sqlx::Error> {
             _ => return Err(corrupt("a grant that neither allows nor denies")),
         },
         conditions: Conditions {
-            not_before: instant(row, 10)?,
-            expires: instant(row, 11)?,
+            not_before: row.maybe_instant(10)?,
+            expires: row.maybe_instant(11)?,
             caller_networks: networks(row, 12)?,
             sip_within: networks(row, 13)?,
             lifetime_seconds_max: seconds(row, 14)?,
@@ -226,13 +247,6 @@ fn seconds(row: &Fields, place: usize) -> Result<Option<u32>, sqlx::Error> {
         .transpose()
 }
 
-fn instant(row: &Fields, place: usize) -> Result<Option<OffsetDateTime>, sqlx::Error> {
-    let micros = row.maybe_int(place)?;
-    micros
-        .map(|micros| time_text::from_micros(micros).ok_or_else(|| corrupt("a year beyond 9999")))
-        .transpose()
-}
-
 fn networks(row: &Fields, place: usize) -> Result<Vec<IpNet>, sqlx::Error> {
     serde_json::from_str(row.text(place)?).map_err(corrupt)
 }
@@ -244,7 +258,7 @@ pub(super) async fn apply(
     by: &str,
     at: i64,
 ) -> Result<i64, sqlx::Error> {
-    session.execute(START_CHANGE, &[]).await?;
+    start_change(&mut session).await?;
     for account in &changes.put_accounts {
         put_account(&mut session, account, by, at).await?;
     }
@@ -268,6 +282,16 @@ pub(super) async fn apply(
             .execute(DROP_ACCOUNT, &[Value::Text(name.as_str())])
             .await?;
     }
+    end_change(&mut session).await
+}
+
+/// Raises the version, and holds off the triggers that would raise it again.
+pub(super) async fn start_change(session: &mut Session<'_>) -> Result<(), sqlx::Error> {
+    session.execute(START_CHANGE, &[]).await.map(drop)
+}
+
+/// Sets the triggers going again; returns the version.
+pub(super) async fn end_change(session: &mut Session<'_>) -> Result<i64, sqlx::Error> {
     session.fetch_int(END_CHANGE, &[]).await
 }
 
@@ -278,6 +302,8 @@ async fn put_account(
     at: i64,
 ) -> Result<(), sqlx::Error> {
     let tenant_id = account.tenant_id.to_string();
+    let manager = account.management_identity.as_ref();
+    let rotation = account.rotation.as_ref().map(rotation_text);
     let values = [
         Value::Text(account.name.as_str()),
         Value::MaybeText(account.resource_id.as_deref()),
@@ -289,6 +315,8 @@ async fn put_account(
         Value::Int(account.correlation_id_supported.into()),
         Value::MaybeInt(account.sas_period_seconds_max.map(Into::into)),
         Value::Int(account.issuance_enabled.into()),
+        Value::MaybeText(manager.map(SigningIdentity::as_str)),
+        Value::MaybeText(rotation.as_deref()),
         Value::Int(at),
         Value::Text(by),
     ];
@@ -357,4 +385,8 @@ async fn put_grant(
 
 fn networks_text(networks: &[IpNet]) -> String {
     serde_json::to_string(networks).expect("networks are plain text")
+}
+
+fn rotation_text(policy: &RotationPolicy) -> String {
+    serde_json::to_string(policy).expect("a policy has text keys and plain values")
 }

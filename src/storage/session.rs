@@ -11,8 +11,10 @@ use sqlx::{
     postgres::{PgRow, Postgres},
     sqlite::{Sqlite, SqliteRow},
 };
+use time::OffsetDateTime;
 
 use super::corrupt;
+use crate::domain::time_text;
 
 /// A value to bind.
 #[derive(Debug, Clone, Copy)]
@@ -149,6 +151,18 @@ impl Fields {
     /// An integer that says yes or no.
     pub(super) fn flag(&self, place: usize) -> Result<bool, sqlx::Error> {
         Ok(self.int(place)? != 0)
+    }
+
+    pub(super) fn instant(&self, place: usize) -> Result<OffsetDateTime, sqlx::Error> {
+        time_text::from_micros(self.int(place)?).ok_or_else(|| corrupt("a year beyond 9999"))
+    }
+
+    pub(super) fn maybe_instant(
+        &self,
+        place: usize,
+    ) -> Result<Option<OffsetDateTime>, sqlx::Error> {
+        let there = self.maybe_int(place)?.is_some();
+        there.then(|| self.instant(place)).transpose()
     }
 
     pub(super) fn text(&self, place: usize) -> Result<&str, sqlx::Error> {

@@ -18,7 +18,7 @@ use sqlx::{PgConnection, Row as _, SqliteConnection};
 use super::{
     READ_TIMEOUT, bounded, classified,
     connect::{Engine, Held, Store, open_postgres, open_sqlite},
-    policy, reading,
+    policy, reading, rotation,
     session::{Session, Value},
 };
 use crate::{
@@ -317,10 +317,10 @@ impl JournalTx for Tx {
             .map_err(classified)
     }
 
-    async fn rotate(&mut self, _batch: &RotationBatch, _at: i64) -> Result<bool, StoreError> {
-        Err(StoreError::Unavailable(
-            "rotations have no tables yet".into(),
-        ))
+    async fn rotate(&mut self, batch: &RotationBatch, at: i64) -> Result<bool, StoreError> {
+        rotation::rotate(self.session(), batch, at)
+            .await
+            .map_err(classified)
     }
 
     async fn append(&mut self, rows: &[Row]) -> Result<(), StoreError> {
