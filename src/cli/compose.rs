@@ -10,7 +10,7 @@ use azure_core::credentials::TokenCredential;
 use reqwest::Client;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use super::Failure;
@@ -18,6 +18,8 @@ use crate::{
     app::{
         access::AccessList, authenticate::Authenticator, explain::Explainer, issue::Issuer,
         issuer_keys::KeyCacheSettings, key_ring::KeyRing, mint::Mint, policy::PolicyCache,
+        read_rotations::RotationReader, receive_events::EventReceiver,
+        request_rotation::RotationRequester, revoke_delegation_keys::KeyRevoker,
     },
     azure::{
         credential::{CredentialSpec, Surroundings, credential},
@@ -41,7 +43,7 @@ use crate::{
         state::State,
     },
     journal::{Journal, Limits as JournalLimits, follower::Follower},
-    ports::{Clock, Entropy, JournalReader, JournalStore, PolicyStore},
+    ports::{Clock, Entropy, JournalReader, JournalStore, PolicyStore, Rotations, StorageAccounts},
     storage::{Store, StoreOptions},
     system::{SystemClock, SystemEntropy},
     telemetry,
@@ -127,6 +129,8 @@ pub struct Broker {
     journal: Arc<Journal>,
     follower: Follower,
     background: CancellationToken,
+    /// What goes on although its request has ended, and must be recorded.
+    tasks: TaskTracker,
 }
 
 impl Broker {
@@ -138,7 +142,8 @@ impl Broker {
         let store = Arc::new(open_store(config).await?);
         let journal = Arc::new(open_journal(Arc::clone(&store), &ambient));
         let background = CancellationToken::new();
-        let state = state(config, &ambient, &store, &journal, &background).await?;
+        let tasks = TaskTracker::new();
+        let state = state(config, &ambient, &store, &journal, &background, &tasks).await?;
         let (server, addresses) = serve(Data::new(state), &listen(config))
             .map_err(|error| format!("server.listen {}: {error}", config.server.listen))?;
         let address = *addresses.first().ok_or("the listener has no address")?;
@@ -155,6 +160,7 @@ impl Broker {
             journal,
             follower,
             background,
+            tasks,
         })
     }
 
@@ -170,9 +176,11 @@ impl Broker {
         error!(?ended, "the listener has ended");
     }
 
-    /// Lets in-flight requests finish, then flushes the journal.
+    /// Lets in-flight requests finish, and what they have begun, then flushes the journal.
     pub async fn stop(self) {
         self.server.stop(true).await;
+        self.tasks.close();
+        self.tasks.wait().await;
         self.background.cancel();
         self.follower.stop().await;
         self.journal.close().await;
@@ -200,6 +208,7 @@ async fn state(
     store: &Arc<Store>,
     journal: &Arc<Journal>,
     background: &CancellationToken,
+    tasks: &TaskTracker,
 ) -> Result<State, Failure> {
     let Ambient { clock, entropy } = ambient;
     let policy_store = Arc::clone(store) as Arc<dyn PolicyStore>;
@@ -227,7 +236,28 @@ async fn state(
             entropy: Arc::clone(entropy),
         },
         explainer: Explainer::new(Arc::clone(&policy), Arc::clone(clock), limits),
-        access_list: AccessList::new(policy, Arc::clone(clock)),
+        access_list: AccessList::new(Arc::clone(&policy), Arc::clone(clock)),
+        rotation_requester: RotationRequester {
+            policy: Arc::clone(&policy),
+            rotations: Arc::clone(store) as Arc<dyn Rotations>,
+            journal: Arc::clone(journal),
+            claims: Arc::clone(store) as Arc<dyn JournalStore>,
+            clock: Arc::clone(clock),
+            entropy: Arc::clone(entropy),
+        },
+        rotation_reader: RotationReader::new(Arc::clone(&policy), Arc::clone(store) as _),
+        key_revoker: KeyRevoker {
+            policy: Arc::clone(&policy),
+            arm: Arc::new(NotYet) as Arc<dyn StorageAccounts>,
+            journal: Arc::clone(journal),
+            clock: Arc::clone(clock),
+            tasks: tasks.clone(),
+        },
+        event_receiver: EventReceiver {
+            policy,
+            journal: Arc::clone(journal),
+            clock: Arc::clone(clock),
+        },
         journal: Arc::clone(journal),
         policy_store,
         clock: Arc::clone(clock),
@@ -362,4 +392,37 @@ fn spec(section: &Credential) -> Result<CredentialSpec, Failure> {
         },
         Credential::Developer => CredentialSpec::Developer,
     })
+}
+
+struct NotYet;
+
+#[async_trait::async_trait]
+impl StorageAccounts for NotYet {
+    async fn look(
+        &self,
+        _: &crate::domain::account::Account,
+    ) -> Result<crate::domain::rotation::observation::AccountFacts, crate::ports::OutsideError>
+    {
+        Err(crate::ports::OutsideError::Misconfigured("not yet".into()))
+    }
+    async fn key(
+        &self,
+        _: &crate::domain::account::Account,
+        _: crate::domain::rotation::KeyName,
+    ) -> Result<crate::ports::AccountKey, crate::ports::OutsideError> {
+        Err(crate::ports::OutsideError::Misconfigured("not yet".into()))
+    }
+    async fn regenerate_key(
+        &self,
+        _: &crate::domain::account::Account,
+        _: crate::domain::rotation::KeyName,
+    ) -> Result<(), crate::ports::OutsideError> {
+        Err(crate::ports::OutsideError::Misconfigured("not yet".into()))
+    }
+    async fn revoke_user_delegation_keys(
+        &self,
+        _: &crate::domain::account::Account,
+    ) -> Result<(), crate::ports::OutsideError> {
+        Err(crate::ports::OutsideError::Misconfigured("not yet".into()))
+    }
 }
