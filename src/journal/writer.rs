@@ -277,7 +277,9 @@ impl Writer {
         };
         let head = chain.head();
         tracing::warn!(error, writer = %head.writer, seq = head.seq, "journal commit is unclear");
-        if let Ok(Ok(Some(found))) = timeout(bound, self.store.head(head.writer)).await
+        // Without a record the head stands where it stood, and tells nothing.
+        if head != self.chain.head()
+            && let Ok(Ok(Some(found))) = timeout(bound, self.store.head(head.writer)).await
             && found == head
         {
             self.chain = chain;

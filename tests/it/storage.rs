@@ -8,6 +8,10 @@ use sas_broker::{
         grant::{Conditions, Effect, Grant, Principal, Provenance, Role, Scope},
         ids::{GrantId, ObjectId, TenantId, WriterId},
         permission::PermissionSet,
+        rotation::{
+            DeletedSecret, KeyName, ProofPolicy, RotationPolicy, SecretForm,
+            schedule::{MaintenanceWindow, Schedule},
+        },
     },
     ports::{
         ClaimKey, JournalReader, JournalStore, JournalTx, KeyClaim, PolicyStore, Purpose,
@@ -35,8 +39,37 @@ fn account() -> Account {
         correlation_id_supported: false,
         sas_period_seconds_max: Some(3_600),
         issuance_enabled: true,
+        management_identity: Some("rotation".parse().unwrap()),
+        rotation: Some(RotationPolicy {
+            vault: "https://kv-data.vault.azure.net/".parse().unwrap(),
+            secret_name: Some("data-key".parse().unwrap()),
+            schedule: Schedule::Cron {
+                expression: "0 3 * * 7".into(),
+                time_zone: "Europe/Paris".into(),
+            },
+            overlap_hours: 48,
+            jitter_minutes: 5,
+            window: Some(MaintenanceWindow {
+                from: "01:30".parse().unwrap(),
+                until: "05:00".parse().unwrap(),
+                time_zone: "UTC".into(),
+            }),
+            initial_key: KeyName::Key2,
+            value: SecretForm::ConnectionString,
+            proof: ProofPolicy::ListkeysIfUnreachable,
+            deleted_secret: DeletedSecret::Recover,
+            rotate_disallowed_keys: true,
+        }),
+    }
+}
+
+/// An account that says nothing about rotation.
+fn plain_account() -> Account {
+    Account {
+        name: "acct2".parse().unwrap(),
         management_identity: None,
         rotation: None,
+        ..account()
     }
 }
 
@@ -112,7 +145,7 @@ fn grants() -> Vec<Grant> {
 
 fn everything() -> ChangeSet {
     ChangeSet {
-        put_accounts: vec![account()],
+        put_accounts: vec![account(), plain_account()],
         put_roles: vec![role()],
         put_grants: grants(),
         ..ChangeSet::default()
@@ -195,7 +228,7 @@ async fn the_role_table_comes_back_as_it_was_put() {
         assert_eq!(change(&store, &everything()).await, 1);
         let table = store.load().await.unwrap();
         assert_eq!(table.version, 1);
-        assert_eq!(table.accounts, [account()]);
+        assert_eq!(table.accounts, [account(), plain_account()]);
         assert_eq!(table.roles, [role()]);
         assert_eq!(table.grants, grants());
 
@@ -206,6 +239,10 @@ async fn the_role_table_comes_back_as_it_was_put() {
             put_grants: vec![edited.clone()],
             drop_grants: vec![grants()[1].id, grants()[2].id, grants()[3].id],
             drop_roles: vec![role().name],
+            put_accounts: vec![Account {
+                name: "acct2".parse().unwrap(),
+                ..account()
+            }],
             drop_accounts: vec![account().name],
             ..ChangeSet::default()
         };
@@ -216,7 +253,8 @@ async fn the_role_table_comes_back_as_it_was_put() {
         );
         let table = store.load().await.unwrap();
         assert_eq!(table.grants, [edited]);
-        assert_eq!((table.accounts.len(), table.roles.len()), (0, 0));
+        assert_eq!(table.accounts, edit.put_accounts);
+        assert_eq!(table.roles, []);
         assert_eq!(PolicyStore::version(&store).await.unwrap(), 2);
     })
     .await;
@@ -394,6 +432,31 @@ async fn an_unreadable_value_is_called_corrupt() {
             .unwrap();
         let error = store.load().await.unwrap_err();
         assert!(matches!(error, StoreError::Corrupt(_)), "{error}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_unreadable_rotation_policy_stops_that_rotation_and_nothing_else() {
+    on_each_engine(async |db: &Database| {
+        let store = db.store().await;
+        change(&store, &everything()).await;
+        for policy in [
+            "{",
+            r#"{"vault":"https://kv.vault.azure.net","of":"a newer version"}"#,
+        ] {
+            let edit = format!("UPDATE accounts SET rotation_policy = '{policy}'");
+            db.by_hand(&edit).await.unwrap();
+            let table = store.load().await.unwrap();
+            let unrotated = Account {
+                rotation: None,
+                ..account()
+            };
+            assert_eq!(table.accounts[0], unrotated, "{policy}");
+            assert_eq!(table.grants, grants(), "{policy}");
+        }
+        change(&store, &everything()).await;
+        assert_eq!(store.load().await.unwrap().accounts[0], account());
     })
     .await;
 }

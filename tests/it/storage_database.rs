@@ -10,7 +10,7 @@ use url::Url;
 
 const POSTGRES_URL: &str = "SAS_BROKER_TEST_POSTGRES_URL";
 
-/// A migrated database of its own.
+/// A database of its own.
 pub(crate) struct Database {
     /// What `Store::connect` takes.
     pub(crate) url: String,
@@ -27,6 +27,20 @@ pub(crate) async fn on_each_engine(test: impl AsyncFn(&Database)) {
 
 /// Runs a test on an empty PostgreSQL database, if a server is there.
 pub(crate) async fn on_postgres(test: impl AsyncFn(&Database)) {
+    on_blank_postgres(async |database: &Database| {
+        database.store().await.migrate().await.unwrap();
+        test(database).await;
+    })
+    .await;
+}
+
+/// Runs a test on a database without any table, of each engine that is there.
+pub(crate) async fn on_each_blank_engine(test: impl AsyncFn(&Database)) {
+    test(&Database::blank_sqlite()).await;
+    on_blank_postgres(test).await;
+}
+
+async fn on_blank_postgres(test: impl AsyncFn(&Database)) {
     match std::env::var(POSTGRES_URL) {
         Ok(server) => {
             let database = Database::postgres(server).await;
@@ -39,14 +53,18 @@ pub(crate) async fn on_postgres(test: impl AsyncFn(&Database)) {
 
 impl Database {
     pub(crate) async fn sqlite() -> Self {
+        let database = Self::blank_sqlite();
+        database.store().await.migrate().await.unwrap();
+        database
+    }
+
+    fn blank_sqlite() -> Self {
         let dir = TempDir::new().unwrap();
-        let database = Self {
+        Self {
             url: format!("sqlite:{}", dir.path().join("broker.db").display()),
             dir: Some(dir),
             admin: None,
-        };
-        database.store().await.migrate().await.unwrap();
-        database
+        }
     }
 
     async fn postgres(server: String) -> Self {
@@ -61,13 +79,11 @@ impl Database {
         admin.execute(AssertSqlSafe(create)).await.unwrap();
         let mut url: Url = server.parse().unwrap();
         url.set_path(&name);
-        let database = Self {
+        Self {
             url: url.into(),
             dir: None,
             admin: Some((server, name)),
-        };
-        database.store().await.migrate().await.unwrap();
-        database
+        }
     }
 
     async fn drop(self) {

@@ -13,6 +13,8 @@ mod lease;
 mod outbox;
 mod status;
 mod stories;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::time::Duration;

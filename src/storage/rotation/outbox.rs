@@ -31,8 +31,9 @@ const ADD: &str = "INSERT INTO notifications \
 const BOUND: &str = "DELETE FROM notifications WHERE id IN \
      (SELECT id FROM notifications ORDER BY at DESC, id DESC LIMIT $1 OFFSET $2)";
 
-const DUE: &str = "SELECT id, kind, account, rotation, at, data, attempts FROM notifications \
-     WHERE next_attempt_at <= $1 ORDER BY at, id LIMIT $2";
+/// The sign keeps SQLite from walking all that wait by their age, to find those that are due.
+pub(super) const DUE: &str = "SELECT id, kind, account, rotation, at, data, attempts FROM notifications \
+     WHERE next_attempt_at <= $1 ORDER BY +at, id LIMIT $2";
 
 const REMOVE: &str = "DELETE FROM notifications WHERE id = $1";
 

@@ -44,7 +44,7 @@ macro_rules! statuses {
         )
     };
 }
-const ONE: &str = statuses!("account = $1");
+pub(super) const ONE: &str = statuses!("account = $1");
 pub(super) const PAGE: &str = statuses!("account > $1 ORDER BY account LIMIT $2");
 
 pub(super) async fn of(

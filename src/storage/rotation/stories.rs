@@ -32,15 +32,15 @@ macro_rules! stories {
     };
 }
 
-const ONE: &str = stories!("id = $1 AND account = $2", "r.id");
+pub(super) const ONE: &str = stories!("id = $1 AND account = $2", "r.id");
 
 /// Few: the unique indexes say how many.
-const OPEN: &str = stories!(
+pub(super) const OPEN: &str = stories!(
     "account = $1 AND state IN ('requested', 'running')",
     "CASE WHEN r.state = 'running' THEN 0 WHEN r.trigger = 'break_glass' THEN 1 ELSE 2 END, r.id"
 );
 
-const PAGE: &str = stories!(
+pub(super) const PAGE: &str = stories!(
     "account = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
     "r.id DESC"
 );
@@ -48,10 +48,10 @@ const PAGE: &str = stories!(
 /// Stands after every id.
 const AFTER_ALL: &str = "g";
 
-const AT_WORK: &str = "SELECT DISTINCT account FROM rotations \
+pub(super) const AT_WORK: &str = "SELECT DISTINCT account FROM rotations \
      WHERE state IN ('requested', 'running') ORDER BY account LIMIT $1";
 
-const IN_FLIGHT: &str = "SELECT rotation, seq, kind, key, created_before, started_at \
+pub(super) const IN_FLIGHT: &str = "SELECT rotation, seq, kind, key, created_before, started_at \
      FROM rotation_steps WHERE account = $1 AND kind IN ('regenerate', 'publish') \
      AND outcome IN ('intended', 'unclear') \
      ORDER BY started_at DESC, rotation DESC, seq DESC LIMIT 1";
@@ -69,7 +69,7 @@ macro_rules! last_of {
         )
     };
 }
-const REGENERATED: &str = concat!(last_of!("key1"), " UNION ALL ", last_of!("key2"));
+pub(super) const REGENERATED: &str = concat!(last_of!("key1"), " UNION ALL ", last_of!("key2"));
 
 pub(super) async fn one(
     store: &Store,
