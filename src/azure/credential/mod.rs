@@ -9,7 +9,7 @@ mod steady;
 #[cfg(test)]
 mod tests;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use azure_core::{
     cloud::{CloudConfiguration, CustomConfiguration},
@@ -30,9 +30,12 @@ use uuid::Uuid;
 use self::{assertion::SignedAssertion, steady::Steady};
 use super::http::{sdk_options, with_causes};
 use crate::{
-    domain::ids::TenantId,
+    domain::ids::{SigningIdentity, TenantId},
     ports::{Clock, Entropy},
 };
+
+/// The configured credentials by the names that accounts refer to.
+pub type Credentials = HashMap<SigningIdentity, Arc<dyn TokenCredential>>;
 
 /// One identity, with what it needs to sign in.
 pub enum CredentialSpec {
