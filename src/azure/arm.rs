@@ -183,6 +183,7 @@ impl ArmAccounts {
             let mut request = request(url, Method::Post);
             if let Some(body) = body {
                 request.set_json(&body)?;
+                request.insert_header("content-type", "application/json");
             }
             let mut options = PipelineStreamOptions::default();
             options.check_success.success_codes = OK;

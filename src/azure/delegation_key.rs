@@ -155,7 +155,9 @@ impl DelegationKeys for BlobKeys {
 fn classify(error: &azure_core::Error) -> KeyFetchError {
     if let Some(failed) = sign_in_failure(error) {
         return match failed {
-            SignInFailed::Refused(_) => KeyFetchError::Denied(failed.to_string()),
+            SignInFailed::Refused(_) | SignInFailed::ForeignAudience => {
+                KeyFetchError::Denied(failed.to_string())
+            }
             SignInFailed::Unavailable | SignInFailed::TimedOut => {
                 KeyFetchError::Unavailable(failed.to_string())
             }

@@ -30,7 +30,7 @@ use url::Url;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{
-    credential::Credentials,
+    credential::{Credentials, OneAudience},
     outside::{Effect, call, credential, read},
     sdk,
     throttle::{Kind, Pace, Paces, Throttle},
@@ -161,15 +161,20 @@ impl KeyVault {
         vault: &Url,
         credential: &Arc<dyn TokenCredential>,
     ) -> Result<Clients, OutsideError> {
+        // A vault says itself which audience it wants a token for. It is the cloud's own, if that is
+        // known; and it must fit the host, unless the configuration file vouches for that.
+        let mut credential = Arc::clone(credential);
+        if let Some(suffix) = &self.cloud.vault_suffix {
+            let scope = format!("https://{suffix}/.default");
+            credential = Arc::new(OneAudience::new(credential, scope));
+        }
         let client = |client_options: ClientOptions| {
             let options = SecretClientOptions {
                 api_version: self.api_version.clone(),
                 client_options,
-                // A vault says itself which audience it wants a token for. In the cloud that must
-                // fit its host; for any other host the configuration file vouches.
                 verify_challenge_resource: Some(!self.cloud.is_allowed_host(vault)),
             };
-            SecretClient::new(vault.as_str(), Arc::clone(credential), Some(options))
+            SecretClient::new(vault.as_str(), Arc::clone(&credential), Some(options))
                 .map_err(|_| OutsideError::Misconfigured("the vault's URL is no use".to_owned()))
         };
         Ok(Clients {

@@ -132,7 +132,7 @@ fn without_answer(error: &azure_core::Error, may_have_taken_place: bool) -> Outs
     if let Some(failed) = sign_in_failure(error) {
         let text = failed.to_string();
         return match failed {
-            SignInFailed::Refused(_) => OutsideError::Denied(text),
+            SignInFailed::Refused(_) | SignInFailed::ForeignAudience => OutsideError::Denied(text),
             SignInFailed::Unavailable | SignInFailed::TimedOut => OutsideError::Unavailable(text),
         };
     }
@@ -140,7 +140,10 @@ fn without_answer(error: &azure_core::Error, may_have_taken_place: bool) -> Outs
         // The SDK's word for a connection that never stood: name, route, proxy or TLS.
         ErrorKind::Connection => lost(false, "the host could not be connected to"),
         ErrorKind::Credential => lost(may_have_taken_place, "no token could be had"),
-        ErrorKind::Io => lost(may_have_taken_place, "the connection broke"),
+        ErrorKind::Io => lost(
+            may_have_taken_place,
+            "the connection broke, or the answer was late",
+        ),
         _ if may_have_taken_place => lost(true, "the answer could not be read"),
         _ => lost(
             false,
