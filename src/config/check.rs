@@ -141,6 +141,26 @@ impl Config {
             "cloud.vault_suffix",
             "write it without a leading dot, such as vault.azure.net",
         );
+        // `7.6`, `2025-08-01`, `2026-09-01-preview`: a typing error is told before the first call.
+        let version_ok = |version: &String| {
+            let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+            version.starts_with(|c: char| c.is_ascii_digit())
+                && version.len() <= 32
+                && version.chars().all(fits)
+        };
+        report.unless(
+            cloud
+                .resource_manager_api_version
+                .as_ref()
+                .is_none_or(version_ok),
+            "cloud.resource_manager_api_version",
+            "write an api-version of Microsoft.Storage, such as 2024-01-01",
+        );
+        report.unless(
+            cloud.vault_api_version.as_ref().is_none_or(version_ok),
+            "cloud.vault_api_version",
+            "write an api-version of Key Vault's secrets, such as 7.6 or 2025-07-01",
+        );
     }
 
     fn check_entra(&self, report: &mut Report) {

@@ -188,6 +188,30 @@ mod tests {
     }
 
     #[test]
+    fn an_api_version_may_be_named_and_is_checked() {
+        for (key, good) in [
+            ("resource_manager_api_version", "2024-01-01"),
+            ("vault_api_version", "2025-07-01"),
+        ] {
+            let line = format!("# {key} = \"{good}\"");
+            assert!(
+                EXAMPLE.contains(&line),
+                "the example no longer holds {line}"
+            );
+            for (value, fine) in [
+                (good, true),
+                ("7.6-preview.1", true),
+                ("v1", false),
+                ("", false),
+            ] {
+                let text = EXAMPLE.replace(&line, &format!("{key} = \"{value}\""));
+                let read = Config::from_toml(&text);
+                assert_eq!(read.is_ok(), fine, "{key} = {value}");
+            }
+        }
+    }
+
+    #[test]
     fn an_unknown_word_is_told_with_the_known_ones() {
         let rows = [
             ("name = \"public\"", "cloud.name", "us_government"),
@@ -209,7 +233,9 @@ mod tests {
             "postgres://broker:hunter2@localhost/x",
         );
         let error = Config::from_toml(&text).unwrap_err().to_string();
-        assert!(error.contains("line 4"), "{error}");
+        let line = EXAMPLE.lines().position(|line| line.starts_with("url = "));
+        let line = format!("line {}", line.unwrap() + 1);
+        assert!(error.contains(&line), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
 

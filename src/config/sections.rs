@@ -104,6 +104,10 @@ pub struct CloudSection {
     pub resource_manager: Option<Url>,
     /// Key Vault suffix, of a custom cloud.
     pub vault_suffix: Option<String>,
+    /// `api-version` of calls to Azure Resource Manager; a built-in one, if it is left out.
+    pub resource_manager_api_version: Option<String>,
+    /// `api-version` of calls to Key Vault; a built-in one, if it is left out.
+    pub vault_api_version: Option<String>,
     /// Storage and Key Vault hosts that are trusted besides the cloud's own.
     pub allowed_hosts: Vec<String>,
     /// PEM file of certificate authorities that are trusted besides the system's.

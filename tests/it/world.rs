@@ -533,6 +533,7 @@ fn account(name: &str) -> AccountSpec {
         allow_cross_tenant_delegation_sas: true,
         containers: vec!["raw".to_owned(), "private".to_owned()],
         role_assignments: vec![contributor],
+        ..AccountSpec::default()
     }
 }
 

@@ -20,6 +20,7 @@ pub mod observation;
 mod policy;
 pub mod record;
 pub mod schedule;
+pub mod shared_key;
 pub mod step;
 mod write;
 

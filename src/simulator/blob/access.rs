@@ -1,7 +1,7 @@
 //! What one request may do: its SAS or its bearer token, intersected with the rights that the
 //! principal behind it has on the account and the container.
 
-use super::super::entra::Bearer;
+use super::super::entra::{AzureService, Bearer};
 use super::super::world::World;
 use super::container::Account;
 use super::errors::{BlobError, Code};
@@ -99,7 +99,6 @@ pub(crate) fn require_bearer(
 }
 
 fn accepted_bearer(world: &World, call: &Call<'_>) -> Option<Bearer> {
-    world
-        .entra
-        .storage_bearer(call.bearer_token()?, world.now())
+    let (token, service) = (call.bearer_token()?, AzureService::Storage);
+    world.entra.bearer(token, service, world.now()).ok()
 }

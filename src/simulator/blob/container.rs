@@ -9,6 +9,7 @@ use actix_web::web::Bytes;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::super::arm::Resource;
 use super::super::spec::{AccountSpec, RoleAssignment};
 use super::delegation_key::DelegationKeys;
 use super::errors::{BlobError, Code};
@@ -30,12 +31,17 @@ pub(crate) struct Account {
     pub(crate) role_assignments: Vec<RoleAssignment>,
     pub(crate) containers: BTreeMap<String, Container>,
     pub(crate) delegation_keys: DelegationKeys,
+    /// The side of it that ARM manages; its keys and switches count here, too.
+    pub(crate) resource: Resource,
     writes: u64,
 }
 
 impl Account {
-    pub(crate) fn new(spec: AccountSpec) -> Self {
+    pub(crate) fn new(spec: AccountSpec, now: OffsetDateTime) -> Self {
+        let hierarchical = spec.hierarchical_namespace;
+        let resource = Resource::new(&spec.name, hierarchical, spec.management, now);
         let mut account = Self {
+            resource,
             tenant_id: spec.tenant_id,
             hierarchical_namespace: spec.hierarchical_namespace,
             allow_cross_tenant_delegation_sas: spec.allow_cross_tenant_delegation_sas,

@@ -33,6 +33,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{DATE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use actix_web::web::{self, Bytes, Data, PayloadConfig, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
+use time::OffsetDateTime;
 use url::Url;
 use uuid::Uuid;
 
@@ -59,10 +60,14 @@ pub(super) struct Storage {
 }
 
 impl Storage {
-    pub(super) fn new([blob, plain_blob, dfs]: [Url; 3], accounts: Vec<AccountSpec>) -> Self {
+    pub(super) fn new(
+        [blob, plain_blob, dfs]: [Url; 3],
+        accounts: Vec<AccountSpec>,
+        now: OffsetDateTime,
+    ) -> Self {
         let accounts = accounts
             .into_iter()
-            .map(|spec| (spec.name.clone(), Account::new(spec)));
+            .map(|spec| (spec.name.clone(), Account::new(spec, now)));
         Self {
             blob,
             plain_blob,
