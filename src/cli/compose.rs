@@ -1,18 +1,20 @@
 //! The only place that wires adapters together.
 
-use std::{collections::HashMap, io, net::SocketAddr, sync::Arc, time::Duration};
+mod credentials;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use actix_web::{
     dev::{Server, ServerHandle},
     web::Data,
 };
-use azure_core::credentials::TokenCredential;
 use reqwest::Client;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
+use self::credentials::credentials;
 use super::Failure;
 use crate::{
     app::{
@@ -22,19 +24,19 @@ use crate::{
         request_rotation::RotationRequester, revoke_delegation_keys::KeyRevoker,
     },
     azure::{
-        credential::{CredentialSpec, Surroundings, credential},
+        arm::ArmAccounts,
+        credential::Credentials,
         delegation_key::BlobKeys,
         entra::EntraKeySource,
         http::{Route, client},
     },
     config::{
         Config,
-        sections::{Credential, GroupsClaim, Log, LogFormat, Tenant},
+        sections::{GroupsClaim, Log, LogFormat, Tenant},
     },
     domain::{
         audit::Actor,
         caller::{TenantPolicy, TokenPolicy},
-        ids::SigningIdentity,
     },
     http::{
         noise::Noise,
@@ -216,7 +218,8 @@ async fn state(
     let policy = Arc::new(PolicyCache::load(Arc::clone(&policy_store), cloud).await?);
     keep_fresh(Arc::clone(&policy), background.clone());
     let web = client(config.cloud.ca_file.as_deref(), Route::Environment)?;
-    let keys = key_ring(config, ambient, &web)?;
+    let credentials = credentials(config, ambient, &web)?;
+    let keys = key_ring(config, ambient, &web, &credentials);
     let limits = config.issuing.limits();
     Ok(State {
         authenticator: authenticator(config, ambient, &web, background),
@@ -248,7 +251,7 @@ async fn state(
         rotation_reader: RotationReader::new(Arc::clone(&policy), Arc::clone(store) as _),
         key_revoker: KeyRevoker {
             policy: Arc::clone(&policy),
-            arm: Arc::new(NotYet) as Arc<dyn StorageAccounts>,
+            arm: storage_accounts(config, ambient, &web, &credentials),
             journal: Arc::clone(journal),
             clock: Arc::clone(clock),
             tasks: tasks.clone(),
@@ -312,117 +315,35 @@ fn keep_fresh(policy: Arc<PolicyCache>, stop: CancellationToken) {
     }));
 }
 
-fn key_ring(config: &Config, ambient: &Ambient, web: &Client) -> Result<Arc<KeyRing>, Failure> {
-    let cloud = config.cloud.cloud();
-    let direct = client(config.cloud.ca_file.as_deref(), Route::Direct)?;
-    let around = Surroundings {
-        authority: &cloud.authority,
-        client: web,
-        direct: &direct,
-        clock: &ambient.clock,
-        entropy: &ambient.entropy,
-    };
-    let mut credentials: HashMap<SigningIdentity, Arc<dyn TokenCredential>> = HashMap::new();
-    for (name, section) in &config.credentials {
-        let made = spec(section).and_then(|spec| Ok(credential(spec, &around)?));
-        let made = made.map_err(|error| format!("credentials.{name}: {error}"))?;
-        credentials.insert(name.clone(), made);
-    }
+fn key_ring(
+    config: &Config,
+    ambient: &Ambient,
+    web: &Client,
+    credentials: &Credentials,
+) -> Arc<KeyRing> {
     let keys = BlobKeys::new(
-        credentials,
+        credentials.clone(),
         web.clone(),
-        cloud.clone(),
+        config.cloud.cloud(),
         config.issuing.service_version,
     );
     let (clock, entropy) = (Arc::clone(&ambient.clock), Arc::clone(&ambient.entropy));
-    Ok(KeyRing::new(
+    KeyRing::new(
         Arc::new(keys),
         clock,
         entropy,
         config.issuing.delegation_key_seconds,
-    ))
+    )
 }
 
-/// The credential with the contents of the files that the configuration names.
-fn spec(section: &Credential) -> Result<CredentialSpec, Failure> {
-    let read = |path: &std::path::Path| {
-        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
-    };
-    Ok(match section.clone() {
-        Credential::ManagedIdentity { client_id } => CredentialSpec::ManagedIdentity { client_id },
-        Credential::WorkloadIdentity {
-            tenant_id,
-            client_id,
-            token_file,
-        } => CredentialSpec::WorkloadIdentity {
-            tenant_id,
-            client_id,
-            token_file,
-        },
-        Credential::ClientSecret {
-            tenant_id,
-            client_id,
-            secret_file,
-            secret_env,
-        } => {
-            let secret = match (&secret_file, &secret_env) {
-                (Some(path), _) => read(path)?,
-                (None, Some(name)) => {
-                    std::env::var(name).map_err(|error| format!("{name}: {error}"))?
-                }
-                (None, None) => return Err("names no secret".into()),
-            };
-            let secret = SecretString::from(secret.trim_end().to_owned());
-            CredentialSpec::ClientSecret {
-                tenant_id,
-                client_id,
-                secret,
-            }
-        }
-        Credential::Certificate {
-            tenant_id,
-            client_id,
-            certificate_file,
-            key_file,
-        } => CredentialSpec::Certificate {
-            tenant_id,
-            client_id,
-            certificate: read(&certificate_file)?,
-            key: read(&key_file)?.into(),
-        },
-        Credential::Developer => CredentialSpec::Developer,
-    })
-}
-
-struct NotYet;
-
-#[async_trait::async_trait]
-impl StorageAccounts for NotYet {
-    async fn look(
-        &self,
-        _: &crate::domain::account::Account,
-    ) -> Result<crate::domain::rotation::observation::AccountFacts, crate::ports::OutsideError>
-    {
-        Err(crate::ports::OutsideError::Misconfigured("not yet".into()))
-    }
-    async fn key(
-        &self,
-        _: &crate::domain::account::Account,
-        _: crate::domain::rotation::KeyName,
-    ) -> Result<crate::ports::AccountKey, crate::ports::OutsideError> {
-        Err(crate::ports::OutsideError::Misconfigured("not yet".into()))
-    }
-    async fn regenerate_key(
-        &self,
-        _: &crate::domain::account::Account,
-        _: crate::domain::rotation::KeyName,
-    ) -> Result<(), crate::ports::OutsideError> {
-        Err(crate::ports::OutsideError::Misconfigured("not yet".into()))
-    }
-    async fn revoke_user_delegation_keys(
-        &self,
-        _: &crate::domain::account::Account,
-    ) -> Result<(), crate::ports::OutsideError> {
-        Err(crate::ports::OutsideError::Misconfigured("not yet".into()))
-    }
+/// Azure Resource Manager, as the accounts' managing identities see it.
+fn storage_accounts(
+    config: &Config,
+    ambient: &Ambient,
+    web: &Client,
+    credentials: &Credentials,
+) -> Arc<dyn StorageAccounts> {
+    let version = config.cloud.resource_manager_api_version.clone();
+    let (cloud, clock) = (config.cloud.cloud(), Arc::clone(&ambient.clock));
+    Arc::new(ArmAccounts::new(credentials, web, &cloud, version, clock))
 }
