@@ -8,16 +8,12 @@ use std::{
 };
 
 use futures_util::future::{join, join_all};
-use sas_broker::{
-    domain::rotation::RotationWrite,
-    ports::PolicyStore,
-    simulator::{Endpoint, Fault},
-};
+use sas_broker::simulator::{Endpoint, Fault};
 use serde_json::{Value, json};
 
 use crate::{
     storage_database::on_each_engine,
-    world::{ADA, Answer, LAKE, World, deny, grant, outcome, read_file, user},
+    world::{ADA, Answer, LAKE, World, deny, grant, read_file, user},
 };
 
 const CLIENTS: usize = 16;
@@ -55,23 +51,6 @@ impl World {
             _ => json!({ "grants": [crate::world::when(reads(), json!({ "expires": ends }))] }),
         };
         self.apply(document).await
-    }
-
-    /// What another process does when an operator there revokes the account's delegation keys.
-    async fn revoke_delegation_keys(&self) {
-        let drop = || RotationWrite::DropDelegationKeys {
-            account: LAKE.parse().unwrap(),
-        };
-        self.enact(vec![drop()]).await;
-        self.azure.revoke_delegation_keys(LAKE).unwrap();
-        self.enact(vec![drop()]).await;
-    }
-
-    /// What storage says to a token.
-    async fn opens(&self, token: &Value) -> u16 {
-        outcome(self.http.get(token["url"].as_str().unwrap()))
-            .await
-            .0
     }
 }
 
@@ -189,63 +168,4 @@ async fn a_refusal_is_lifted_by_a_grant_that_another_process_commits() {
         "at once"
     );
     world.stop().await;
-}
-
-#[tokio::test]
-async fn after_delegation_keys_are_revoked_every_replica_signs_with_new_ones() {
-    on_each_engine(async |database| {
-        let world = World::on(database).await;
-        let replica = world.replica().await;
-        world.ada_reads_raw().await;
-        let ada = world.ada();
-        let bases = [&world.base, &replica.base];
-        let ask = async |number: usize| world.ask_at(bases[number % 2], &ada).await.body;
-        let revoked = join(ask(0), ask(1)).await;
-        for token in [&revoked.0, &revoked.1] {
-            assert_eq!(world.opens(token).await, 200, "{token}");
-        }
-        world.revoke_delegation_keys().await;
-        for token in [&revoked.0, &revoked.1] {
-            assert_eq!(world.opens(token).await, 403);
-        }
-        for token in join_all((0..CLIENTS).map(ask)).await {
-            assert_eq!(world.opens(&token).await, 200, "{token}");
-        }
-        let fetched = world.azure.calls(Endpoint::DelegationKey);
-        assert_eq!(fetched, 4, "one before and one after, on each replica");
-        replica.stop().await;
-        world.stop().await;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn no_token_signed_by_a_key_from_before_the_revocation_is_released_after_it() {
-    on_each_engine(async |database| {
-        let world = World::on(database).await;
-        world.ada_reads_raw().await;
-        let ada = world.ada();
-        let slow = Fault::Delay(Duration::from_millis(1_500));
-        world.azure.set_fault(Endpoint::DelegationKey, Some(slow));
-        let revoking = async {
-            while world.azure.calls(Endpoint::DelegationKey) == 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            world.azure.set_fault(Endpoint::DelegationKey, None);
-            world.revoke_delegation_keys().await;
-        };
-        // The request is past its decision and waits for its key when the revocation commits.
-        let file = read_file(LAKE);
-        let (answer, ()) = join(world.ask(&ada, &file), revoking).await;
-        assert_eq!(answer.status, 200, "{}", answer.text);
-        assert_eq!(world.opens(&answer.body).await, 200);
-        let fetched = world.azure.calls(Endpoint::DelegationKey);
-        assert_eq!(fetched, 2, "the first key signed nothing that left");
-        let version = world.store().await.version().await.unwrap();
-        let issued = world.records_of("issued").await;
-        assert_eq!(issued.len(), 1);
-        assert_eq!(issued[0]["policy_version"], version);
-        world.stop().await;
-    })
-    .await;
 }

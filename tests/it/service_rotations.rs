@@ -42,10 +42,7 @@ impl World {
         };
         let world = Self::with(allow).await;
         let mut accounts = world.accounts();
-        accounts[0]["resource_id"] = json!(format!(
-            "/subscriptions/{}/resourceGroups/data/providers/Microsoft.Storage/storageAccounts/{LAKE}",
-            Uuid::from_u128(6)
-        ));
+        accounts[0]["resource_id"] = json!(world.azure.resource_id(LAKE).unwrap());
         accounts[0]["rotation"] = json!({
             "vault": format!("https://{VAULT}"),
             "schedule": { "kind": "interval", "days": 30 },

@@ -552,6 +552,7 @@ listen = "127.0.0.1:0"
 [cloud]
 name = "custom"
 authority = "{authority}"
+resource_manager = "{arm}"
 allowed_hosts = {hosts:?}
 ca_file = "{ca}"
 [entra]
@@ -571,6 +572,7 @@ client_id = "{BROKER}"
 secret_file = "{secret}"
 "#,
         authority = azure.authority(),
+        arm = azure.arm_url(),
         ca = file("ca.pem").display(),
         secret = file("secret").display(),
     ))
