@@ -54,6 +54,16 @@ const PACES: Paces = Paces {
 /// Nothing but 200 is documented; anything else, also a 202, is not known to have taken place.
 const OK: &[u16] = &[200];
 
+/// What the configuration may say otherwise.
+#[derive(Debug, Clone, Default)]
+pub struct ArmOptions {
+    /// Goes before [`API_VERSION`].
+    pub api_version: Option<String>,
+    /// The audience of tokens, without `/.default`; the resource manager's own URL, if it is left
+    /// out. In the well-known clouds they are the same.
+    pub audience: Option<String>,
+}
+
 /// Azure Resource Manager, asked with the credential that manages the account.
 pub struct ArmAccounts {
     /// Base URL and clients, where the cloud has a resource manager.
@@ -107,17 +117,22 @@ struct Asked<'a> {
 }
 
 impl ArmAccounts {
-    /// An adapter for the cloud's resource manager; `api_version` goes before [`API_VERSION`].
+    /// An adapter for the cloud's resource manager.
     #[must_use]
     pub fn new(
         credentials: &Credentials,
         client: &Client,
         cloud: &Cloud,
-        api_version: Option<String>,
+        options: ArmOptions,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let ArmOptions {
+            api_version,
+            audience,
+        } = options;
         let arm = cloud.resource_manager.clone().map(|base| {
-            let scope = format!("{}/.default", base.as_str().trim_end_matches('/'));
+            let audience = audience.as_deref().unwrap_or(base.as_str());
+            let scope = format!("{}/.default", audience.trim_end_matches('/'));
             let pipelines = |credential| {
                 let bearer = BearerTokenAuthorizationPolicy::new(credential, [scope.as_str()]);
                 let bearer: Arc<dyn Policy> = Arc::new(bearer);

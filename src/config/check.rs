@@ -117,9 +117,11 @@ impl Config {
                 cloud.authority.is_none()
                     && cloud.storage_suffix.is_none()
                     && cloud.resource_manager.is_none()
+                    && cloud.resource_manager_audience.is_none()
                     && cloud.vault_suffix.is_none(),
                 "cloud.name",
-                "authority, storage_suffix, resource_manager and vault_suffix belong to name = \"custom\"",
+                "authority, storage_suffix, resource_manager, resource_manager_audience and vault_suffix \
+                 belong to name = \"custom\"",
             );
         }
         report.unless(
@@ -129,6 +131,14 @@ impl Config {
                 .is_none_or(|url| url.scheme() == "https" && url.query().is_none()),
             "cloud.resource_manager",
             "must be an https URL, such as https://management.azure.com",
+        );
+        report.unless(
+            cloud
+                .resource_manager_audience
+                .as_ref()
+                .is_none_or(|text| !text.is_empty() && !text.contains(char::is_whitespace)),
+            "cloud.resource_manager_audience",
+            "write it without /.default, such as https://management.azure.com",
         );
         let suffix_ok = |suffix: &String| !suffix.is_empty() && !suffix.starts_with('.');
         report.unless(

@@ -102,6 +102,8 @@ pub struct CloudSection {
     pub storage_suffix: Option<String>,
     /// Azure Resource Manager, of a custom cloud.
     pub resource_manager: Option<Url>,
+    /// Audience of tokens for it, of a custom cloud; its URL, if it is left out.
+    pub resource_manager_audience: Option<String>,
     /// Key Vault suffix, of a custom cloud.
     pub vault_suffix: Option<String>,
     /// `api-version` of calls to Azure Resource Manager; a built-in one, if it is left out.

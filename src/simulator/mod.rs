@@ -191,8 +191,9 @@ impl Running {
 
     /// Makes a container, unless it exists.
     pub fn create_container(&self, account: &str, container: &str) -> Result<(), ManageError> {
+        let now = self.world.now();
         self.with_account(account, |account| {
-            account.create_container(container.into())
+            account.create_container(container.into(), now);
         })
     }
 

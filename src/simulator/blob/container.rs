@@ -51,14 +51,16 @@ impl Account {
             writes: 0,
         };
         for name in spec.containers {
-            account.create_container(name);
+            account.create_container(name, now);
         }
         account
     }
 
     /// Makes an empty container, unless it exists.
-    pub(crate) fn create_container(&mut self, name: String) {
-        self.containers.entry(name).or_default();
+    pub(crate) fn create_container(&mut self, name: String, now: OffsetDateTime) {
+        self.containers
+            .entry(name)
+            .or_insert_with(|| Container::new(now));
     }
 
     /// Letters that a principal's roles give it on a container.
@@ -158,14 +160,22 @@ impl Account {
 }
 
 /// One container (file system).
-#[derive(Default)]
 pub(crate) struct Container {
+    pub(crate) created: OffsetDateTime,
     pub(crate) entries: BTreeMap<String, Entry>,
     /// Uploaded but not yet committed bytes, by path.
     pub(crate) staged: BTreeMap<String, Staged>,
 }
 
 impl Container {
+    fn new(created: OffsetDateTime) -> Self {
+        Self {
+            created,
+            entries: BTreeMap::new(),
+            staged: BTreeMap::new(),
+        }
+    }
+
     /// Bytes held, staged ones included.
     fn len(&self) -> usize {
         let stored: usize = self.entries.values().map(|entry| entry.bytes().len()).sum();

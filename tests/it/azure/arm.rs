@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sas_broker::{
-    azure::arm::ArmAccounts,
+    azure::arm::{ArmAccounts, ArmOptions},
     domain::{
         account::Account,
         cloud::Cloud,
@@ -24,7 +24,13 @@ use crate::world::logs;
 fn adapter(script: &Script, clock: &Arc<SharedClock>) -> ArmAccounts {
     let (credentials, _) = credentials();
     let (client, cloud) = (script.client(), cloud(script));
-    ArmAccounts::new(&credentials, &client, &cloud, None, clock.clone())
+    ArmAccounts::new(
+        &credentials,
+        &client,
+        &cloud,
+        ArmOptions::default(),
+        clock.clone(),
+    )
 }
 
 fn arm(script: &Script) -> ArmAccounts {
@@ -76,13 +82,16 @@ async fn each_call_is_the_request_that_azure_documents() {
 }
 
 #[actix_web::test]
-async fn the_configuration_may_name_another_api_version() {
+async fn the_configuration_may_name_another_api_version_and_audience() {
     let script = Script::start(|_| Turn::json(400, &error("NoRegisteredProviderFound")));
     let (credentials, rotation) = credentials();
     let (client, cloud) = (script.client(), cloud(&script));
-    let version = Some("2026-09-01-preview".to_owned());
+    let options = ArmOptions {
+        api_version: Some("2026-09-01-preview".to_owned()),
+        audience: Some("https://management.corp.example/".to_owned()),
+    };
     let clock = SharedClock::at(NOW);
-    let arm = ArmAccounts::new(&credentials, &client, &cloud, version, clock);
+    let arm = ArmAccounts::new(&credentials, &client, &cloud, options, clock);
     let account = account(&script.url);
     let refused = arm.regenerate_key(&account, KeyName::Key1).await;
     let refused = refused.unwrap_err();
@@ -93,7 +102,8 @@ async fn the_configuration_may_name_another_api_version() {
             .target
             .ends_with("?api-version=2026-09-01-preview")
     );
-    assert_eq!(rotation.scopes(), [format!("{}.default", script.url)]);
+    let scope = "https://management.corp.example/.default";
+    assert_eq!(rotation.scopes(), [scope]);
 }
 
 #[actix_web::test]
@@ -223,7 +233,13 @@ async fn what_azure_refuses_or_what_never_left_did_not_take_place() {
         };
         let (credentials, _) = credentials();
         let clock = SharedClock::at(NOW);
-        let arm = ArmAccounts::new(&credentials, &script.client(), &cloud, None, clock);
+        let arm = ArmAccounts::new(
+            &credentials,
+            &script.client(),
+            &cloud,
+            ArmOptions::default(),
+            clock,
+        );
         let account = account(&script.url);
         let done = arm.regenerate_key(&account, KeyName::Key1).await;
         let text = "the host could not be connected to".to_owned();
@@ -330,7 +346,13 @@ async fn without_its_configuration_nothing_is_sent() {
         (whole, without_arm),
     ] {
         let clock = SharedClock::at(NOW);
-        let arm = ArmAccounts::new(&credentials, &script.client(), &cloud, None, clock);
+        let arm = ArmAccounts::new(
+            &credentials,
+            &script.client(),
+            &cloud,
+            ArmOptions::default(),
+            clock,
+        );
         let done = arm.regenerate_key(&account, KeyName::Key1).await;
         assert!(
             matches!(done, Err(OutsideError::Misconfigured(_))),

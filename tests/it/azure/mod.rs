@@ -8,6 +8,7 @@ mod entra;
 mod key_proof;
 mod key_vault;
 mod rotation;
+mod rotation_story;
 mod script;
 
 use std::{

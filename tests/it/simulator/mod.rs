@@ -8,6 +8,7 @@ mod dfs;
 mod entra;
 mod fault;
 mod rights;
+mod shared_key;
 mod vault;
 
 use std::sync::Arc;
