@@ -24,7 +24,7 @@ use crate::{
         request_rotation::RotationRequester, revoke_delegation_keys::KeyRevoker,
     },
     azure::{
-        arm::ArmAccounts,
+        arm::{ArmAccounts, ArmOptions},
         credential::Credentials,
         delegation_key::BlobKeys,
         entra::EntraKeySource,
@@ -343,7 +343,11 @@ fn storage_accounts(
     web: &Client,
     credentials: &Credentials,
 ) -> Arc<dyn StorageAccounts> {
-    let version = config.cloud.resource_manager_api_version.clone();
-    let (cloud, clock) = (config.cloud.cloud(), Arc::clone(&ambient.clock));
-    Arc::new(ArmAccounts::new(credentials, web, &cloud, version, clock))
+    let section = &config.cloud;
+    let options = ArmOptions {
+        audience: section.resource_manager_audience.clone(),
+        api_version: section.resource_manager_api_version.clone(),
+    };
+    let (cloud, clock) = (section.cloud(), Arc::clone(&ambient.clock));
+    Arc::new(ArmAccounts::new(credentials, web, &cloud, options, clock))
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use futures_util::future::{join, join_all};
 use sas_broker::{
-    domain::rotation::RotationWrite,
     ports::PolicyStore,
     simulator::{ArmRole, Effect, Endpoint, Fault, Lock, Seen},
 };
@@ -271,21 +270,4 @@ async fn a_broker_that_stops_waits_for_what_a_client_left_behind() {
         .collect();
     assert_eq!(outcomes, ["intended", "done"]);
     remains.stop().await;
-}
-
-#[tokio::test]
-async fn keys_that_another_process_drops_sign_nothing_more() {
-    let world = World::start().await;
-    world.revocable().await;
-    let ada = world.ada();
-    let first = world.issue(&ada, &read_file(LAKE)).await;
-    world.azure.revoke_delegation_keys(LAKE).unwrap();
-    let drop = RotationWrite::DropDelegationKeys {
-        account: LAKE.parse().unwrap(),
-    };
-    world.enact(vec![drop]).await;
-    let next = world.issue(&ada, &read_file(LAKE)).await;
-    let opens = (world.opens(&first).await, world.opens(&next).await);
-    assert_eq!(opens, (403, 200));
-    world.stop().await;
 }

@@ -553,6 +553,7 @@ listen = "127.0.0.1:0"
 name = "custom"
 authority = "{authority}"
 resource_manager = "{arm}"
+resource_manager_audience = "https://management.azure.com"
 allowed_hosts = {hosts:?}
 ca_file = "{ca}"
 [entra]
