@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use sas_broker::{
     cli::compose::open_journal,
+    config::Config,
     domain::{
         ids::RotationId,
         rotation::{
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 use time::Duration;
 use uuid::Uuid;
 
+use crate::storage_database::on_each_engine;
 use crate::world::{ADA, Answer, FLAT, LAKE, OTHER_TENANT, TENANT, World, person, robot, text};
 
 pub(crate) const VAULT: &str = "kv-data.vault.example";
@@ -34,23 +36,27 @@ pub(crate) fn with_roles(tenant: Uuid, roles: &[&str]) -> TokenSpec {
     token
 }
 
+fn allow_vault(config: &mut Config) {
+    config.cloud.allowed_hosts.push(VAULT.to_owned());
+}
+
 impl World {
     /// A world whose `lake1` has keys to rotate; `flat1` has no ARM id even.
     pub(crate) async fn rotating() -> Self {
-        let allow = |config: &mut sas_broker::config::Config| {
-            config.cloud.allowed_hosts.push(VAULT.to_owned());
-        };
-        let world = Self::with(allow).await;
-        let mut accounts = world.accounts();
-        accounts[0]["resource_id"] = json!(world.azure.resource_id(LAKE).unwrap());
+        let world = Self::with(allow_vault).await;
+        world.rotate_lake().await;
+        world
+    }
+
+    async fn rotate_lake(&self) {
+        let mut accounts = self.accounts();
+        accounts[0]["resource_id"] = json!(self.azure.resource_id(LAKE).unwrap());
         accounts[0]["rotation"] = json!({
             "vault": format!("https://{VAULT}"),
             "schedule": { "kind": "interval", "days": 30 },
         });
-        world
-            .apply(json!({ "accounts": accounts, "grants": [] }))
+        self.apply(json!({ "accounts": accounts, "grants": [] }))
             .await;
-        world
     }
 
     pub(crate) fn operator(&self) -> String {
@@ -358,34 +364,38 @@ async fn a_repeated_request_is_answered_with_the_same_rotation() {
 
 #[tokio::test]
 async fn twenty_requests_at_once_open_one_rotation() {
-    let world = World::rotating().await;
-    let replica = world.replica().await;
-    let operator = world.operator();
-    let ask = |number: usize| {
-        let base = [&world.base, &replica.base][number % 2];
-        let request = world
-            .http
-            .post(format!("{base}{ROTATIONS}"))
-            .bearer_auth(&operator);
-        let request = request
-            .header("content-type", "application/json")
-            .body("{}");
-        // Half of them are repetitions of one request.
-        let request = match number % 4 {
-            0 | 1 => request.header("idempotency-key", "together"),
-            _ => request,
+    on_each_engine(async |database| {
+        let world = World::on_with(database, allow_vault).await;
+        world.rotate_lake().await;
+        let replica = world.replica().await;
+        let operator = world.operator();
+        let ask = |number: usize| {
+            let base = [&world.base, &replica.base][number % 2];
+            let request = world
+                .http
+                .post(format!("{base}{ROTATIONS}"))
+                .bearer_auth(&operator);
+            let request = request
+                .header("content-type", "application/json")
+                .body("{}");
+            // Half of them are repetitions of one request.
+            let request = match number % 4 {
+                0 | 1 => request.header("idempotency-key", "together"),
+                _ => request,
+            };
+            world.send(request)
         };
-        world.send(request)
-    };
-    let answers = futures_util::future::join_all((0..20).map(ask)).await;
-    let ids: BTreeSet<&str> = answers
-        .iter()
-        .map(|answer| answer.body["id"].as_str().unwrap_or(&answer.text))
-        .collect();
-    assert_eq!(ids.len(), 1, "{ids:?}");
-    assert_eq!(world.records_of("rotation_opened").await.len(), 1);
-    replica.stop().await;
-    world.stop().await;
+        let answers = futures_util::future::join_all((0..20).map(ask)).await;
+        let ids: BTreeSet<&str> = answers
+            .iter()
+            .map(|answer| answer.body["id"].as_str().unwrap_or(&answer.text))
+            .collect();
+        assert_eq!(ids.len(), 1, "{ids:?}");
+        assert_eq!(world.records_of("rotation_opened").await.len(), 1);
+        replica.stop().await;
+        world.stop().await;
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -117,7 +117,12 @@ impl World {
 
     /// On a database that the test was given.
     pub(crate) async fn on(database: &Database) -> Self {
-        Self::launch(database.url.clone(), |_| {}).await.unwrap()
+        Self::on_with(database, |_| {}).await
+    }
+
+    /// The same, with a changed configuration.
+    pub(crate) async fn on_with(database: &Database, configure: impl FnOnce(&mut Config)) -> Self {
+        Self::launch(database.url.clone(), configure).await.unwrap()
     }
 
     async fn launch(url: String, configure: impl FnOnce(&mut Config)) -> Result<Self, Failure> {
