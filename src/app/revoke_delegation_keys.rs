@@ -28,7 +28,7 @@ use crate::{
         time_text,
     },
     journal::{Enacted, Enactment, Journal, JournalError},
-    ports::{Clock, OUTSIDE_CALL_TIMEOUT, OutsideError, StorageAccounts, StoreError},
+    ports::{Clock, OutsideError, StorageAccounts, StoreError},
 };
 
 /// How long a caller waits for the outcome; the work goes on. Short of a request's default time
@@ -40,8 +40,6 @@ pub const PATIENCE: Duration = Duration::from_secs(25);
 const CONCLUSIONS_MAX: usize = 60;
 /// The pause between two of them.
 const CONCLUSION_PAUSE: Duration = Duration::from_secs(1);
-
-const _: () = assert!(PATIENCE.as_secs() < OUTSIDE_CALL_TIMEOUT.as_secs());
 
 /// Why it cannot be said that the keys are revoked.
 #[derive(Debug, thiserror::Error)]
