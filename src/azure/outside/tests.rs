@@ -18,7 +18,12 @@ const NOW: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
 /// A key as Azure writes it: it must not appear in anything that is told.
 const CANARY: &str = "Y2FuYXJ5LWtleS1vZi1hbi1hY2NvdW50+/==";
 
-fn error(status: u16, headers: &[(&'static str, &str)], body: &str) -> azure_core::Error {
+type Header = (&'static str, &'static str);
+
+/// Status, headers, body; and what that means for a read and for a mutation.
+type Row = (u16, &'static [Header], String, (OutsideError, OutsideError));
+
+fn error(status: u16, headers: &[Header], body: &str) -> azure_core::Error {
     let mut all = Headers::new();
     for (name, value) in headers {
         all.insert(HeaderName::from_static(name), (*value).to_owned());
@@ -64,14 +69,14 @@ fn an_answer_means_for_reads_and_mutations_what_is_certain_and_no_more() {
     let deleted =
         "the secret is deleted and can be recovered: 409 Conflict (ObjectIsDeletedButRecoverable)";
     let both = |error: E| (error.clone(), error);
-    let wait = [("retry-after", "30")];
+    const WAIT: &[Header] = &[("retry-after", "30")];
     #[rustfmt::skip]
-    let rows: Vec<(u16, &[(&'static str, &str)], String, (E, E))> = vec![
-        (429, &wait, arm("TooManyRequests"), both(seconds(30))),
+    let rows: Vec<Row> = vec![
+        (429, WAIT, arm("TooManyRequests"), both(seconds(30))),
         (429, &[], arm("SubscriptionRequestsThrottled"), both(E::Throttled { retry_after: None })),
-        (429, &wait, String::new(), both(seconds(30))),
-        (503, &wait, arm("ServerBusy"), (seconds(30), E::Unclear(s("503 ServerBusy")))),
-        (503, &wait, arm("SubscriptionRequestsThrottled"), both(seconds(30))),
+        (429, WAIT, String::new(), both(seconds(30))),
+        (503, WAIT, arm("ServerBusy"), (seconds(30), E::Unclear(s("503 ServerBusy")))),
+        (503, WAIT, arm("SubscriptionRequestsThrottled"), both(seconds(30))),
         (409, &[], arm("StorageAccountOperationInProgress"), both(E::Busy(s("409 StorageAccountOperationInProgress")))),
         (409, &[], arm("StorageAccountIsNotProvisioned"), both(E::Busy(s("409 StorageAccountIsNotProvisioned")))),
         (409, &[], vault("Conflict", "ObjectIsBeingRecovered"), both(E::Busy(s("409 Conflict (ObjectIsBeingRecovered)")))),
@@ -91,7 +96,7 @@ fn an_answer_means_for_reads_and_mutations_what_is_certain_and_no_more() {
         (500, &[], arm("InternalServerError"), (E::Unavailable(s("500 InternalServerError")), E::Unclear(s("500 InternalServerError")))),
         (502, &[], s("<html>bad gateway</html>"), (E::Unavailable(s("502 without a code")), E::Unclear(s("502 without a code")))),
         (503, &[], String::new(), (E::Unavailable(s("503 without a code")), E::Unclear(s("503 without a code")))),
-        (504, &wait, arm("GatewayTimeout"), (E::Unavailable(s("504 GatewayTimeout")), E::Unclear(s("504 GatewayTimeout")))),
+        (504, WAIT, arm("GatewayTimeout"), (E::Unavailable(s("504 GatewayTimeout")), E::Unclear(s("504 GatewayTimeout")))),
         (202, &[], String::new(), (E::Unavailable(s("202 without a code")), E::Unclear(s("202 without a code")))),
         (307, &[], String::new(), (E::Unavailable(s("307 without a code")), E::Unclear(s("307 without a code")))),
         (403, &[("x-ms-error-code", "AccountIsDisabled")], String::new(), both(E::Denied(s("403 AccountIsDisabled")))),
@@ -113,7 +118,7 @@ fn an_answer_means_for_reads_and_mutations_what_is_certain_and_no_more() {
 
 #[test]
 fn retry_after_is_read_in_every_form_and_never_believed_without_bound() {
-    let rows: [(&[(&'static str, &str)], Option<u64>); 9] = [
+    let rows: [(&[Header], Option<u64>); 9] = [
         (&[("retry-after", "17")], Some(17_000)),
         (&[("retry-after", "0")], Some(0)),
         (
