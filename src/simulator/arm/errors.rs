@@ -16,8 +16,10 @@ use super::super::fault::Throttled;
 pub(super) enum ArmError {
     /// No bearer token.
     NoToken,
-    /// A token of another audience, issuer or tenant, or a forged one.
+    /// A token of another audience or issuer, or a forged one.
     InvalidToken,
+    /// A good token of another tenant than the subscription's.
+    WrongTenant,
     /// A token that was good until some time ago.
     ExpiredToken,
     /// No `api-version`.
@@ -60,6 +62,7 @@ impl ArmError {
         match self {
             Self::NoToken => (401, "AuthenticationFailed"),
             Self::InvalidToken => (401, "InvalidAuthenticationToken"),
+            Self::WrongTenant => (401, "InvalidAuthenticationTokenTenant"),
             Self::ExpiredToken => (401, "ExpiredAuthenticationToken"),
             Self::NoApiVersion => (400, "MissingApiVersionParameter"),
             Self::UnknownApiVersion { of_account, .. } => match of_account {
@@ -86,6 +89,9 @@ impl ArmError {
         match self {
             Self::NoToken => "Authentication failed. The 'Authorization' header is missing.".into(),
             Self::InvalidToken => "The access token is invalid.".into(),
+            Self::WrongTenant => "The access token is from the wrong issuer. It must match the \
+                                  tenant associated with this subscription."
+                .into(),
             Self::ExpiredToken => {
                 "The access token expiry UTC time is earlier than current UTC time.".into()
             }

@@ -170,7 +170,7 @@ async fn a_call_is_refused_for_the_first_reason_that_azure_minds() {
     let foreign = TokenSpec::application(OTHER_TENANT, BROKER, "https://management.azure.com/");
     let foreign = world.azure.mint(&foreign);
     let answer = read(world.http.get(world.arm_url("")).bearer_auth(foreign)).await;
-    assert_eq!(code(&answer), (401, "InvalidAuthenticationToken"));
+    assert_eq!(code(&answer), (401, "InvalidAuthenticationTokenTenant"));
 
     let id = world.azure.resource_id("acct1").unwrap();
     let base = world.azure.arm_url();
