@@ -1,5 +1,5 @@
-//! `cargo run --example simulator` serves the simulated Azure alone, so that clients in any language
-//! can be tried on it: one tenant with one application, one storage account, one vault.
+//! `cargo run --example simulator` serves the simulated Azure alone, so that clients in any
+//! language can be tried on it: one tenant with one application, one storage account, one vault.
 //!
 //! The first line of its output is a JSON object that says where everything is and how to sign in.
 //! The secrets in it open nothing outside of this process. With the argument `-` the first line of

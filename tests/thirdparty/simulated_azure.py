@@ -1,4 +1,4 @@
-"""The simulated Azure as a process of its own (`examples/simulator`), and Microsoft's clients on it.
+"""The simulated Azure as a process of its own (`examples/simulator`), and clients on it.
 
 Commands on its standard input switch faults, locks and roles; see `examples/simulator/command.rs`.
 """
