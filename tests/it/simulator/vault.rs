@@ -442,5 +442,6 @@ async fn vaults_are_apart() {
     assert_eq!(answer, (403, "Forbidden ForbiddenByRbac".into()));
     let World { azure, http, .. } = scene.world;
     azure.stop().await;
-    assert!(http.get(url).send().await.unwrap_err().is_connect());
+    // On a kept connection or a new one: nobody is there.
+    assert!(http.get(url).send().await.is_err());
 }
