@@ -49,7 +49,7 @@ pub enum Endpoint {
     VaultSet,
     /// Every vault: the value of a version.
     VaultGet,
-    /// Every vault: the lists of versions, of secrets and of deleted secrets, and one deleted secret.
+    /// Every vault: the lists of versions, secrets and deleted secrets, and one deleted secret.
     VaultList,
     /// Every vault: a change of a version's attributes.
     VaultUpdate,
@@ -99,7 +99,8 @@ pub enum Effect {
     /// The work is done.
     Now,
     /// The work is done when the simulated clock reaches this instant, with the rights checked at
-    /// the time of the call. Only ARM and the vaults know this; elsewhere it means [`Effect::Never`].
+    /// the time of the call. Only ARM and the vaults know this; elsewhere it is
+    /// [`Effect::Never`].
     At(OffsetDateTime),
 }
 
@@ -149,8 +150,8 @@ impl Seen {
     }
 }
 
-/// An answer whose body fails before its first byte: the server then closes the connection with
-/// nothing of it sent, the head included.
+/// An answer whose body fails before its first byte: over HTTP/1.1, which the official clients
+/// speak, the server then closes the connection with nothing of it sent, the head included.
 fn cut() -> HttpResponse {
     let broken = Err::<Bytes, _>(io::Error::from(io::ErrorKind::ConnectionReset));
     HttpResponse::Ok().streaming(stream::iter([broken]))

@@ -1,8 +1,11 @@
 //! The hand that reaches into accounts and vaults without asking for a token: what a test sets up,
 //! what an administrator does in the portal, and what nobody can read from outside.
 //!
-//! Everything takes effect at once, whatever the spec says about propagation; late effects of calls
-//! whose answers were lost are settled first. The rest of `Running` is in `mod.rs`.
+//! Roles, locks and switches take effect at once. A key that is regenerated and a secret that is
+//! deleted or recovered by hand take the same time as by a client. Late effects of calls whose
+//! answers were lost are settled first. The rest of `Running` is in `mod.rs`.
+
+use std::collections::btree_map::Entry;
 
 use secrecy::SecretString;
 use time::Duration;
@@ -153,13 +156,14 @@ impl Running {
 /// Vaults and their secrets.
 impl Running {
     /// Creates a vault on a port of its own and serves it. Returns its URL with a trailing slash.
-    /// Must be called inside the runtime that the simulator was started in. A vault of the same
-    /// name is replaced.
+    /// Must be called inside the runtime that the simulator was started in.
     pub fn create_vault(&self, spec: VaultSpec) -> Result<Url, StartError> {
         let socket = Socket::bind("https")?;
         let (name, url) = (spec.name.clone(), socket.url.clone());
-        let vault = Vault::new(spec, url.clone());
-        self.world.vaults.lock().insert(name.clone(), vault);
+        match self.world.vaults.lock().entry(name.clone()) {
+            Entry::Occupied(_) => return Err(StartError::VaultExists(name)),
+            Entry::Vacant(place) => drop(place.insert(Vault::new(spec, url.clone()))),
+        }
         self.servers.add_vault(&self.world, &name, socket)?;
         Ok(url)
     }

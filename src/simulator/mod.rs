@@ -77,7 +77,7 @@ pub type SimClock = Arc<dyn Fn() -> OffsetDateTime + Send + Sync>;
 /// Starts simulated worlds.
 pub struct Simulator;
 
-/// Why a simulator did not start.
+/// Why a simulator, or a further vault of it, did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A loopback socket could not be bound or served.
@@ -86,6 +86,9 @@ pub enum StartError {
     /// The throw-away certificate could not be made.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// There is a vault of this name already.
+    #[error("the simulator has a vault {0:?} already")]
+    VaultExists(String),
 }
 
 impl Simulator {

@@ -74,7 +74,8 @@ impl Request {
     }
 }
 
-/// What remains to be done of a call whose rights were checked, and the instant at which it is done.
+/// What remains to be done of a call whose rights were checked; takes the instant at which it is
+/// done.
 pub(super) type Work = Box<dyn FnOnce(&World, OffsetDateTime) -> HttpResponse + Send>;
 
 /// Does the work of one call, or what the faults in force make of it. `throttled` is the refusal of

@@ -156,7 +156,7 @@ fn prepare(
         .map(|account| account.tenant_id)
         .ok_or_else(|| ArmError::SubscriptionNotFound(target.subscription.clone()))?;
     if bearer.tenant_id != tenant {
-        return Err(ArmError::InvalidToken);
+        return Err(ArmError::WrongTenant);
     }
     if !resources.any(|resource| resource.is_in_group(&target)) {
         let group = target.group.clone().unwrap_or_default();

@@ -16,8 +16,10 @@ use super::super::fault::Throttled;
 pub(super) enum ArmError {
     /// No bearer token.
     NoToken,
-    /// A token of another audience, issuer or tenant, or a forged one.
+    /// A token of another audience or issuer, or a forged one.
     InvalidToken,
+    /// A good token of another tenant than the subscription's.
+    WrongTenant,
     /// A token that was good until some time ago.
     ExpiredToken,
     /// No `api-version`.
@@ -60,6 +62,7 @@ impl ArmError {
         match self {
             Self::NoToken => (401, "AuthenticationFailed"),
             Self::InvalidToken => (401, "InvalidAuthenticationToken"),
+            Self::WrongTenant => (401, "InvalidAuthenticationTokenTenant"),
             Self::ExpiredToken => (401, "ExpiredAuthenticationToken"),
             Self::NoApiVersion => (400, "MissingApiVersionParameter"),
             Self::UnknownApiVersion { of_account, .. } => match of_account {
@@ -86,6 +89,9 @@ impl ArmError {
         match self {
             Self::NoToken => "Authentication failed. The 'Authorization' header is missing.".into(),
             Self::InvalidToken => "The access token is invalid.".into(),
+            Self::WrongTenant => "The access token is from the wrong issuer. It must match the \
+                                  tenant associated with this subscription."
+                .into(),
             Self::ExpiredToken => {
                 "The access token expiry UTC time is earlier than current UTC time.".into()
             }
@@ -99,18 +105,7 @@ impl ArmError {
                 of_account,
             } => {
                 let known = known.join(", ");
-                match of_account {
-                    true => format!(
-                        "No registered resource provider found for location 'westeurope' and API \
-                         version '{version}' for type 'storageAccounts'. The supported \
-                         api-versions are '{known}'."
-                    ),
-                    false => format!(
-                        "The resource type 'storageAccounts' could not be found in the namespace \
-                         'Microsoft.Storage' for api version '{version}'. The supported \
-                         api-versions are '{known}'."
-                    ),
-                }
+                unknown_version(version, &known, *of_account)
             }
             Self::UnknownPath(path) => {
                 format!("The resource type could not be found for the path '{path}'.")
@@ -148,15 +143,15 @@ impl ArmError {
             Self::InvalidParameter(name) => {
                 format!("Values for request parameters are invalid: {name}.")
             }
-            Self::Throttled(limit) => match limit.whole_subscription {
-                true => "Number of requests for subscription and operation exceeded the backend \
-                         storage limit. Please try again later."
-                    .into(),
-                false => "The request is being throttled as the limit has been reached for \
-                          operation type - Write_ObservationWindow_00:05:00. For more \
-                          information, see - https://aka.ms/srpthrottlinglimits"
-                    .into(),
-            },
+            Self::Throttled(limit) if limit.whole_subscription => {
+                "Number of requests for subscription and operation exceeded the backend storage \
+                 limit. Please try again later."
+                    .into()
+            }
+            Self::Throttled(_) => "The request is being throttled as the limit has been reached \
+                                   for operation type - Write_ObservationWindow_00:05:00. For more \
+                                   information, see - https://aka.ms/srpthrottlinglimits"
+                .into(),
         }
     }
 
@@ -174,4 +169,18 @@ impl ArmError {
         }
         answer.json(json!({ "error": { "code": code, "message": self.sentence() } }))
     }
+}
+
+fn unknown_version(version: &str, known: &str, of_account: bool) -> String {
+    let problem = match of_account {
+        true => format!(
+            "No registered resource provider found for location 'westeurope' and API version \
+             '{version}' for type 'storageAccounts'."
+        ),
+        false => format!(
+            "The resource type 'storageAccounts' could not be found in the namespace \
+             'Microsoft.Storage' for api version '{version}'."
+        ),
+    };
+    format!("{problem} The supported api-versions are '{known}'.")
 }

@@ -215,7 +215,7 @@ impl Resource {
         );
         set(
             "isHnsEnabled",
-            self.hierarchical_namespace.then(|| json!(true)),
+            self.hierarchical_namespace.then_some(Value::Bool(true)),
         );
         json!({
             "id": self.id(),

@@ -20,6 +20,7 @@ mod json;
 mod secret;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use time::OffsetDateTime;
@@ -99,7 +100,7 @@ impl Vault {
     ) -> Result<&Secret, VaultError> {
         let full = self.secrets.len() >= SECRETS_MOST;
         let secret = match self.secrets.entry(name.to_lowercase()) {
-            std::collections::btree_map::Entry::Vacant(_) if full => {
+            Entry::Vacant(_) if full => {
                 return Err(VaultError::Full);
             }
             entry => entry.or_insert_with(|| Secret::new(name)),

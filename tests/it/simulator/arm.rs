@@ -13,7 +13,10 @@ const VERSION: &str = "2025-06-01";
 
 /// Status and JSON of an answer; nothing for an empty body.
 async fn read(request: reqwest::RequestBuilder) -> (u16, Value) {
-    let answer = request.send().await.unwrap();
+    read_answer(request.send().await.unwrap()).await
+}
+
+async fn read_answer(answer: reqwest::Response) -> (u16, Value) {
     let status = answer.status().as_u16();
     let body = answer.bytes().await.unwrap();
     (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
@@ -143,10 +146,9 @@ async fn each_role_holds_its_own_actions() {
 }
 
 #[actix_web::test]
-async fn a_call_is_refused_for_the_first_reason_that_azure_minds() {
+async fn only_a_live_token_for_arm_of_the_subscriptions_tenant_is_accepted() {
     let world = World::start().await;
     world.give(&[ArmRole::Owner]);
-    let token = world.arm_token();
     let answer = world.http.get(world.arm_url("")).send().await.unwrap();
     let challenge = answer.headers()["www-authenticate"].to_str().unwrap();
     let expected = format!(
@@ -154,89 +156,92 @@ async fn a_call_is_refused_for_the_first_reason_that_azure_minds() {
         world.azure.authority()
     );
     assert!(challenge.starts_with(&expected), "{challenge}");
-    assert_eq!(answer.status(), 401);
+    assert_eq!(
+        code(&read_answer(answer).await),
+        (401, "AuthenticationFailed")
+    );
+    let ask = async |token: TokenSpec| {
+        let token = world.azure.mint(&token);
+        read(world.http.get(world.arm_url("")).bearer_auth(token)).await
+    };
     for (audience, status) in [
         ("https://management.azure.com", 200),
         ("https://management.core.windows.net/", 200),
         ("https://storage.azure.com/", 401),
         ("https://vault.azure.net", 401),
     ] {
-        let token = world
-            .azure
-            .mint(&TokenSpec::application(TENANT, BROKER, audience));
-        let answer = read(world.http.get(world.arm_url("")).bearer_auth(token)).await;
+        let answer = ask(TokenSpec::application(TENANT, BROKER, audience)).await;
         assert_eq!(answer.0, status, "{audience}");
     }
-    let foreign = TokenSpec::application(OTHER_TENANT, BROKER, "https://management.azure.com/");
-    let foreign = world.azure.mint(&foreign);
-    let answer = read(world.http.get(world.arm_url("")).bearer_auth(foreign)).await;
-    assert_eq!(code(&answer), (401, "InvalidAuthenticationToken"));
+    let audience = "https://management.azure.com/";
+    let foreign = ask(TokenSpec::application(OTHER_TENANT, BROKER, audience)).await;
+    assert_eq!(code(&foreign), (401, "InvalidAuthenticationTokenTenant"));
+    let token = world.arm_token();
+    world.advance(Duration::hours(2));
+    let late = world.http.get(world.arm_url("")).bearer_auth(token);
+    assert_eq!(code(&read(late).await), (401, "ExpiredAuthenticationToken"));
+}
 
+#[actix_web::test]
+async fn what_is_not_there_is_named_and_versions_are_known_or_not() {
+    let world = World::start().await;
+    world.give(&[ArmRole::Owner]);
     let id = world.azure.resource_id("acct1").unwrap();
     let base = world.azure.arm_url();
-    let get = |path: String| {
-        world
-            .http
-            .get(base.join(&path).unwrap())
-            .bearer_auth(&token)
+    let get = async |path: &str| {
+        let request = world.http.get(base.join(path).unwrap());
+        read(request.bearer_auth(world.arm_token())).await
     };
     let version = format!("?api-version={VERSION}");
-    let other = id.replace("05b5", "0bad");
-    let group = id.replace("/data/", "/none/");
-    let gone = id.replace("acct1", "acct9");
+    let with = |path: &str| format!("{path}{version}");
+    let (no_version, unknown) = ("MissingApiVersionParameter", "NoRegisteredProviderFound");
     let upper = id
         .to_uppercase()
         .replace("/SUBSCRIPTIONS", "/Subscriptions");
     for (path, expected) in [
-        (id.clone(), (400, "MissingApiVersionParameter")),
+        (id.clone(), (400, no_version)),
+        (format!("{id}?api-version=2031-01-01"), (400, unknown)),
         (
-            format!("{id}?api-version=2031-01-01"),
-            (400, "NoRegisteredProviderFound"),
+            with(&id.replace("05b5", "0bad")),
+            (404, "SubscriptionNotFound"),
         ),
-        (format!("{other}{version}"), (404, "SubscriptionNotFound")),
-        (format!("{group}{version}"), (404, "ResourceGroupNotFound")),
-        (format!("{gone}{version}"), (404, "ResourceNotFound")),
         (
-            format!("{id}/blobServices/default{version}"),
+            with(&id.replace("/data/", "/none/")),
+            (404, "ResourceGroupNotFound"),
+        ),
+        (
+            with(&id.replace("acct1", "acct9")),
+            (404, "ResourceNotFound"),
+        ),
+        (
+            with(&format!("{id}/blobServices/default")),
             (404, "InvalidResourceType"),
         ),
-        (format!("{upper}{version}"), (200, "")),
+        (with(&upper), (200, "")),
     ] {
-        assert_eq!(code(&read(get(path.clone())).await), expected, "{path}");
+        assert_eq!(code(&get(&path).await), expected, "{path}");
     }
     world.azure.set_arm_api_versions(&["2019-06-01"]);
-    assert_eq!(
-        code(&world.account().await),
-        (400, "NoRegisteredProviderFound")
-    );
+    assert_eq!(code(&world.account().await), (400, unknown));
     world.azure.set_arm_api_versions(&[VERSION]);
+    world.azure.delete_account("acct1").unwrap();
+    assert_eq!(code(&get(&with(&id)).await), (404, "ResourceNotFound"));
+}
 
-    world.azure.set_in_progress("acct1", true).unwrap();
-    assert_eq!(
-        code(&world.list_keys().await),
-        (409, "StorageAccountOperationInProgress")
-    );
-    world.azure.set_lock("acct1", Some(Lock::ReadOnly)).unwrap();
+#[actix_web::test]
+async fn a_lock_stops_every_post_before_another_operation_does() {
+    let world = World::start().await;
+    world.give(&[ArmRole::Owner]);
+    let azure = &world.azure;
+    azure.set_in_progress("acct1", true).unwrap();
+    let in_progress = (409, "StorageAccountOperationInProgress");
+    assert_eq!(code(&world.list_keys().await), in_progress);
+    azure.set_lock("acct1", Some(Lock::ReadOnly)).unwrap();
     assert_eq!(code(&world.list_keys().await), (409, "ScopeLocked"));
     assert_eq!(world.account().await.0, 200);
-    world.azure.set_in_progress("acct1", false).unwrap();
-    world
-        .azure
-        .set_lock("acct1", Some(Lock::CanNotDelete))
-        .unwrap();
+    azure.set_in_progress("acct1", false).unwrap();
+    azure.set_lock("acct1", Some(Lock::CanNotDelete)).unwrap();
     assert_eq!(world.list_keys().await.0, 200);
-
-    world.advance(Duration::hours(2));
-    let late = world.http.get(world.arm_url("")).bearer_auth(token);
-    assert_eq!(code(&read(late).await), (401, "ExpiredAuthenticationToken"));
-    world.azure.delete_account("acct1").unwrap();
-    let gone = read(
-        world
-            .http
-            .get(base.join(&id).unwrap().as_str().to_owned() + &version)
-            .bearer_auth(world.arm_token()),
-    );
-    assert_eq!(code(&gone.await), (404, "ResourceNotFound"));
 }
 
 #[actix_web::test]
