@@ -38,8 +38,8 @@
 //! | [`scheduler`] | the lease's ticks: which accounts are due; decides nothing | `app`, `domain`, `ports` |
 //! | [`journal`] | the group-commit writer and the search follower | `ports`, `domain` |
 //! | [`storage`] | sqlx adapters: SQLite (embedded default) and PostgreSQL (several replicas) | `ports`, `domain` |
-//! | [`azure`] | adapters to Entra and Blob storage; wire types never leave this room | `ports`, `domain` |
-//! | [`simulator`] | Entra and Blob on loopback, keeping real state, for a laptop and the tests | nothing of ours |
+//! | [`azure`] | adapters to Entra, ARM, Key Vault and Blob storage; wire types never leave this room | `ports`, `domain` |
+//! | [`simulator`] | Entra, ARM, Blob and Key Vault on loopback, keeping real state, for a laptop and the tests | nothing of ours |
 //! | [`config`] | typed sections, validated at start | `domain` |
 //! | [`cli`] | one file per command; `compose` is the only place that wires adapters together | everything |
 //! | [`system`] | the machine's own clock and randomness | `ports` |

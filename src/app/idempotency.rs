@@ -1,11 +1,11 @@
-//! `Idempotency-Key`: a retried request gets the token that it got the first time, as far as it may
-//! still have it.
+//! `Idempotency-Key`: a retried request gets what it got the first time, as far as it may still have
+//! it.
 //!
-//! What is kept for 24 hours is the recorded fact, never the token. A replay is decided again now; it
-//! signs the recorded id and window, cut where the table or the key has become narrower, and is
-//! recorded as `replayed`.
+//! What is kept for 24 hours is a recorded fact, never a token. A replay of an issuance is decided
+//! again now; it signs the recorded id and window, cut where the table or the key has become
+//! narrower, and is recorded as `replayed`. A replay of a rotation's request finds the rotation.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use time::{Duration, OffsetDateTime};
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
         time_text,
         validity::Window,
     },
-    ports::{ClaimKey, KeyClaim},
+    ports::{ClaimKey, JournalStore, KeyClaim, StoreError},
 };
 
 /// How long a key is kept.
@@ -44,7 +44,7 @@ pub(super) struct Remembered {
 }
 
 impl Remembered {
-    fn of(issued: &Issued) -> Self {
+    pub(super) fn of(issued: &Issued) -> Self {
         Self {
             id: issued.id,
             starts_at: issued.starts_at,
@@ -76,33 +76,61 @@ impl Remembered {
     }
 }
 
-/// The fact of a claim, one entry an item.
-pub(super) type Fact = Vec<Option<Remembered>>;
+/// The fact of an issuing request, one entry an item.
+pub(super) type Issuances = Vec<Option<Remembered>>;
+
+/// Why a key does not tell what it stands for.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClaimError {
+    /// It came with another request before.
+    #[error("the idempotency key was used for another request")]
+    Reused,
+    /// The database does not answer, or holds what nobody wrote.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 impl Idempotency {
-    /// The key of this caller.
-    pub(super) fn claim_key(&self, caller: &Caller) -> ClaimKey {
-        ClaimKey {
+    /// What the caller's key stands for, if it was used before: the fact that its claim was
+    /// committed with.
+    pub(super) async fn former<Fact: DeserializeOwned>(
+        &self,
+        caller: &Caller,
+        claims: &dyn JournalStore,
+        now: OffsetDateTime,
+    ) -> Result<Option<Fact>, ClaimError> {
+        let key = ClaimKey {
             tenant_id: caller.tenant_id(),
             object_id: caller.object_id(),
             key: self.key.clone(),
+        };
+        let Some(claim) = claims.claim(&key, time_text::to_micros(now)).await? else {
+            return Ok(None);
+        };
+        // The hash covers method and path, so that facts of two kinds never meet.
+        if claim.body_sha256 != self.body_sha256 {
+            return Err(ClaimError::Reused);
         }
+        let corrupt = |_| StoreError::Corrupt("the fact of an idempotency key".to_owned());
+        Ok(Some(serde_json::from_str(&claim.fact).map_err(corrupt)?))
     }
 
-    /// The claim that is committed together with these issuances.
-    pub(super) fn claim<'a>(
+    /// The caller's claim, to be committed together with what the fact tells of.
+    ///
+    /// # Panics
+    /// If the fact is not plain JSON.
+    pub(super) fn claim<Fact: Serialize>(
         &self,
         caller: &Caller,
-        items: impl Iterator<Item = Option<&'a Issued>>,
+        fact: &Fact,
         now: OffsetDateTime,
     ) -> KeyClaim {
-        let fact: Fact = items.map(|issued| issued.map(Remembered::of)).collect();
         KeyClaim {
             tenant_id: caller.tenant_id(),
             object_id: caller.object_id(),
             key: self.key.clone(),
             body_sha256: self.body_sha256,
-            fact: serde_json::to_string(&fact).expect("a fact holds nothing that JSON cannot"),
+            fact: serde_json::to_string(fact).expect("a fact is plain JSON"),
             expires_at: time_text::to_micros(now + KEY_LIFE),
         }
     }

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use tracing::warn;
 
 use super::{
-    idempotency::{Fact, Idempotency, Remembered},
+    idempotency::{ClaimError, Idempotency, Issuances, Remembered},
     mint::{Mint, MintError, Minted},
     policy::PolicyCache,
     record::{Recorded, record},
@@ -62,6 +62,15 @@ pub enum IssueError {
 impl From<JournalError> for IssueError {
     fn from(error: JournalError) -> Self {
         Self::AuditUnavailable(Some(error))
+    }
+}
+
+impl From<ClaimError> for IssueError {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::Reused => Self::KeyReused,
+            ClaimError::Store(error) => Self::PolicyUnavailable(error),
+        }
     }
 }
 
@@ -209,29 +218,18 @@ impl Issuer {
         context: &Context,
         idempotency: Option<&Idempotency>,
         items: usize,
-    ) -> Result<Option<Fact>, IssueError> {
+    ) -> Result<Option<Issuances>, IssueError> {
         let Some(idempotency) = idempotency else {
             return Ok(None);
         };
-        let now = time_text::to_micros(self.clock.now());
-        let Some(claim) = self
-            .claims
-            .claim(&idempotency.claim_key(&context.caller), now)
-            .await?
-        else {
-            return Ok(None);
-        };
-        if claim.body_sha256 != idempotency.body_sha256 {
-            return Err(IssueError::KeyReused);
-        }
-        let fact: Fact = serde_json::from_str(&claim.fact)
-            .map_err(|_| StoreError::Corrupt("the fact of an idempotency key".to_owned()))?;
+        let (claims, now) = (self.claims.as_ref(), self.clock.now());
+        let former: Option<Issuances> = idempotency.former(&context.caller, claims, now).await?;
         // Facts and requests meet by their places; under a changed configuration other items of the
         // same body may be well formed.
-        if fact.len() != items {
+        if former.as_ref().is_some_and(|fact| fact.len() != items) {
             return Err(IssueError::KeyReused);
         }
-        Ok(Some(fact))
+        Ok(former)
     }
 
     /// Decides and signs every item, then records them together.
@@ -393,9 +391,11 @@ fn claim(
     let settled = drafts.iter().all(|draft| draft.action.is_some());
     let issued = drafts.iter().any(|draft| draft.outcome.is_ok());
     (first && settled && issued).then(|| {
-        let items = drafts
-            .iter()
-            .map(|draft| draft.outcome.as_ref().ok().map(|minted| &minted.issued));
-        idempotency.claim(&context.caller, items, now)
+        let remembered = |draft: &Draft| {
+            let minted = draft.outcome.as_ref().ok()?;
+            Some(Remembered::of(&minted.issued))
+        };
+        let fact: Issuances = drafts.iter().map(remembered).collect();
+        idempotency.claim(&context.caller, &fact, now)
     })
 }

@@ -1,4 +1,8 @@
-//! User delegation keys in memory: one for each account, signing identity and delegated tenant.
+//! User delegation keys in memory: one for each account, signing identity and delegated tenant, in
+//! the account's current generation.
+//!
+//! A revocation raises the generation. A decision that knows the new one never meets a key of an
+//! older one, whatever is still being fetched: each generation has a place of its own.
 //!
 //! A key is renewed behind the requests well before it ends, at a jittered moment. Requests wait only
 //! for a first key, and only one of them asks. An error is never kept as an answer: it sets a growing
@@ -52,6 +56,8 @@ struct SlotName {
     account: AccountName,
     identity: SigningIdentity,
     delegated_tenant: Option<TenantId>,
+    /// A fetch leaves its key in the slot that it was begun for, and in no newer one.
+    generation: i64,
 }
 
 /// The keys.
@@ -104,12 +110,15 @@ impl KeyRing {
 
     /// A key that is valid now, and until `until` if one can be had. A key that ends sooner is
     /// given where a longer one cannot be fetched; whoever signs with it ends the token earlier.
+    /// `generation` is the one that the decision was made on
+    /// ([`Authorized::key_generation`](crate::domain::decide::Authorized::key_generation)).
     ///
     /// # Errors
     /// [`KeyUnavailable`] if there is no living key.
     pub async fn key(
         self: &Arc<Self>,
         account: &Arc<Account>,
+        generation: i64,
         delegated_tenant: Option<TenantId>,
         until: OffsetDateTime,
     ) -> Result<Arc<UserDelegationKey>, KeyUnavailable> {
@@ -117,13 +126,11 @@ impl KeyRing {
             account: account.name.clone(),
             identity: account.signing_identity.clone(),
             delegated_tenant,
+            generation,
         };
         let slot = match self.slots.get(&name) {
             Some(slot) => slot,
-            None => self
-                .slots
-                .get_or_insert_with(&name, || Ok::<_, std::convert::Infallible>(Arc::default()))
-                .expect("infallible"),
+            None => self.new_slot(&name),
         };
         if let Some(held) = self.living(&slot, until) {
             if self.clock.now() >= held.renew_at {
@@ -158,6 +165,19 @@ impl KeyRing {
                 shorter.map(|held| Arc::clone(&held.key)).ok_or(unavailable)
             }
         }
+    }
+
+    /// A place for a key that was never asked for, or not in this generation; revoked keys of older
+    /// ones are forgotten.
+    fn new_slot(&self, name: &SlotName) -> Arc<Slot> {
+        if name.generation > 0 {
+            self.slots.retain(|known, _| {
+                known.account != name.account || known.generation >= name.generation
+            });
+        }
+        self.slots
+            .get_or_insert_with(name, || Ok::<_, std::convert::Infallible>(Arc::default()))
+            .expect("infallible")
     }
 
     /// The held key, if it is valid now and at least until `until`.

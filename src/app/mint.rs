@@ -81,6 +81,7 @@ impl Mint {
             .keys
             .key(
                 authorized.account(),
+                authorized.key_generation(),
                 authorized.delegated_tenant(),
                 expiry.at(),
             )

@@ -2,11 +2,10 @@
 //! the official client. Its parsed model would round the times, so the answer's own text is kept:
 //! the service derives the key from it again.
 
-use std::{collections::HashMap, error::Error, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use azure_core::{
-    credentials::TokenCredential,
     error::ErrorKind,
     http::{ExponentialRetryOptions, RetryOptions, StatusCode},
 };
@@ -15,11 +14,14 @@ use reqwest::Client;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::{credential::SignInFailed, http::sdk_options};
+use super::{
+    credential::{Credentials, SignInFailed},
+    http::sdk_options,
+    outside::sign_in_failure,
+};
 use crate::{
     domain::{
         cloud::{Cloud, Service},
-        ids::SigningIdentity,
         sas::{KeyElements, ServiceVersion, UserDelegationKey},
     },
     ports::{DelegationKeys, KeyFetchError, KeyRequest},
@@ -33,7 +35,7 @@ const RETRIES_MAX: u32 = 2;
 
 /// Blob storage, asked with the configured credentials.
 pub struct BlobKeys {
-    credentials: HashMap<SigningIdentity, Arc<dyn TokenCredential>>,
+    credentials: Credentials,
     client: Client,
     cloud: Cloud,
     version: ServiceVersion,
@@ -57,7 +59,7 @@ impl BlobKeys {
     /// An adapter that asks with `x-ms-version: version`, which becomes the keys' `skv`.
     #[must_use]
     pub const fn new(
-        credentials: HashMap<SigningIdentity, Arc<dyn TokenCredential>>,
+        credentials: Credentials,
         client: Client,
         cloud: Cloud,
         version: ServiceVersion,
@@ -151,11 +153,11 @@ impl DelegationKeys for BlobKeys {
 
 /// What went wrong, without any text of the answer.
 fn classify(error: &azure_core::Error) -> KeyFetchError {
-    let first: &(dyn Error + 'static) = error;
-    let mut causes = std::iter::successors(Some(first), |cause| (*cause).source());
-    if let Some(failed) = causes.find_map(|cause| cause.downcast_ref::<SignInFailed>()) {
+    if let Some(failed) = sign_in_failure(error) {
         return match failed {
-            SignInFailed::Refused(_) => KeyFetchError::Denied(failed.to_string()),
+            SignInFailed::Refused(_) | SignInFailed::ForeignAudience => {
+                KeyFetchError::Denied(failed.to_string())
+            }
             SignInFailed::Unavailable | SignInFailed::TimedOut => {
                 KeyFetchError::Unavailable(failed.to_string())
             }

@@ -3,13 +3,21 @@
 
 use std::{error::Error, io, path::Path, sync::Arc, time::Duration};
 
-use azure_core::http::{ClientOptions, Transport};
+use async_trait::async_trait;
+use azure_core::{
+    error::ErrorKind,
+    http::{AsyncRawResponse, ClientOptions, HttpClient, Request, Transport},
+};
+use futures_util::StreamExt;
 use reqwest::{Certificate, Client, Response, redirect};
 
 /// Time for a connection to stand, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for one whole exchange.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest answer that the SDK may collect, in bytes. The longest of use is a page of 25 versions of
+/// a secret, each with 15 tags of 1,024 characters.
+const SDK_ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why there is no HTTP client.
 #[derive(Debug, thiserror::Error)]
@@ -61,12 +69,33 @@ pub fn client(ca_file: Option<&Path>, route: Route) -> Result<Client, ClientErro
     Ok(builder.build()?)
 }
 
-/// The Azure SDK's options on top of such a client.
+/// The Azure SDK's options on top of such a client. Answers are bounded: the SDK collects them whole.
 #[must_use]
 pub fn sdk_options(client: &Client) -> ClientOptions {
     ClientOptions {
-        transport: Some(Transport::new(Arc::new(client.clone()))),
+        transport: Some(Transport::new(Arc::new(Bounded(client.clone())))),
         ..ClientOptions::default()
+    }
+}
+
+/// A transport whose answers end with an error at [`SDK_ANSWER_BYTES_MAX`].
+#[derive(Debug)]
+struct Bounded(Client);
+
+#[async_trait]
+impl HttpClient for Bounded {
+    async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
+        let answer = self.0.execute_request(request).await?;
+        let (status, headers, body) = answer.deconstruct();
+        let mut left = SDK_ANSWER_BYTES_MAX;
+        let bounded = body.map(move |chunk| {
+            let chunk = chunk?;
+            left = left.checked_sub(chunk.len()).ok_or_else(|| {
+                azure_core::Error::with_message(ErrorKind::DataConversion, "the answer is too long")
+            })?;
+            Ok(chunk)
+        });
+        Ok(AsyncRawResponse::new(status, headers, Box::pin(bounded)))
     }
 }
 

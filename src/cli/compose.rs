@@ -1,38 +1,42 @@
 //! The only place that wires adapters together.
 
-use std::{collections::HashMap, io, net::SocketAddr, sync::Arc, time::Duration};
+mod credentials;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use actix_web::{
     dev::{Server, ServerHandle},
     web::Data,
 };
-use azure_core::credentials::TokenCredential;
 use reqwest::Client;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
+use self::credentials::credentials;
 use super::Failure;
 use crate::{
     app::{
         access::AccessList, authenticate::Authenticator, explain::Explainer, issue::Issuer,
         issuer_keys::KeyCacheSettings, key_ring::KeyRing, mint::Mint, policy::PolicyCache,
+        read_rotations::RotationReader, receive_events::EventReceiver,
+        request_rotation::RotationRequester, revoke_delegation_keys::KeyRevoker,
     },
     azure::{
-        credential::{CredentialSpec, Surroundings, credential},
+        arm::{ArmAccounts, ArmOptions},
+        credential::Credentials,
         delegation_key::BlobKeys,
         entra::EntraKeySource,
         http::{Route, client},
     },
     config::{
         Config,
-        sections::{Credential, GroupsClaim, Log, LogFormat, Tenant},
+        sections::{GroupsClaim, Log, LogFormat, Tenant},
     },
     domain::{
         audit::Actor,
         caller::{TenantPolicy, TokenPolicy},
-        ids::SigningIdentity,
     },
     http::{
         noise::Noise,
@@ -41,7 +45,7 @@ use crate::{
         state::State,
     },
     journal::{Journal, Limits as JournalLimits, follower::Follower},
-    ports::{Clock, Entropy, JournalReader, JournalStore, PolicyStore},
+    ports::{Clock, Entropy, JournalReader, JournalStore, PolicyStore, Rotations, StorageAccounts},
     storage::{Store, StoreOptions},
     system::{SystemClock, SystemEntropy},
     telemetry,
@@ -127,6 +131,8 @@ pub struct Broker {
     journal: Arc<Journal>,
     follower: Follower,
     background: CancellationToken,
+    /// What goes on although its request has ended, and must be recorded.
+    tasks: TaskTracker,
 }
 
 impl Broker {
@@ -138,7 +144,8 @@ impl Broker {
         let store = Arc::new(open_store(config).await?);
         let journal = Arc::new(open_journal(Arc::clone(&store), &ambient));
         let background = CancellationToken::new();
-        let state = state(config, &ambient, &store, &journal, &background).await?;
+        let tasks = TaskTracker::new();
+        let state = state(config, &ambient, &store, &journal, &background, &tasks).await?;
         let (server, addresses) = serve(Data::new(state), &listen(config))
             .map_err(|error| format!("server.listen {}: {error}", config.server.listen))?;
         let address = *addresses.first().ok_or("the listener has no address")?;
@@ -155,6 +162,7 @@ impl Broker {
             journal,
             follower,
             background,
+            tasks,
         })
     }
 
@@ -170,9 +178,11 @@ impl Broker {
         error!(?ended, "the listener has ended");
     }
 
-    /// Lets in-flight requests finish, then flushes the journal.
+    /// Lets in-flight requests finish, and what they have begun, then flushes the journal.
     pub async fn stop(self) {
         self.server.stop(true).await;
+        self.tasks.close();
+        self.tasks.wait().await;
         self.background.cancel();
         self.follower.stop().await;
         self.journal.close().await;
@@ -200,6 +210,7 @@ async fn state(
     store: &Arc<Store>,
     journal: &Arc<Journal>,
     background: &CancellationToken,
+    tasks: &TaskTracker,
 ) -> Result<State, Failure> {
     let Ambient { clock, entropy } = ambient;
     let policy_store = Arc::clone(store) as Arc<dyn PolicyStore>;
@@ -207,7 +218,8 @@ async fn state(
     let policy = Arc::new(PolicyCache::load(Arc::clone(&policy_store), cloud).await?);
     keep_fresh(Arc::clone(&policy), background.clone());
     let web = client(config.cloud.ca_file.as_deref(), Route::Environment)?;
-    let keys = key_ring(config, ambient, &web)?;
+    let credentials = credentials(config, ambient, &web)?;
+    let keys = key_ring(config, ambient, &web, &credentials);
     let limits = config.issuing.limits();
     Ok(State {
         authenticator: authenticator(config, ambient, &web, background),
@@ -227,7 +239,28 @@ async fn state(
             entropy: Arc::clone(entropy),
         },
         explainer: Explainer::new(Arc::clone(&policy), Arc::clone(clock), limits),
-        access_list: AccessList::new(policy, Arc::clone(clock)),
+        access_list: AccessList::new(Arc::clone(&policy), Arc::clone(clock)),
+        rotation_requester: RotationRequester {
+            policy: Arc::clone(&policy),
+            rotations: Arc::clone(store) as Arc<dyn Rotations>,
+            journal: Arc::clone(journal),
+            claims: Arc::clone(store) as Arc<dyn JournalStore>,
+            clock: Arc::clone(clock),
+            entropy: Arc::clone(entropy),
+        },
+        rotation_reader: RotationReader::new(Arc::clone(&policy), Arc::clone(store) as _),
+        key_revoker: KeyRevoker {
+            policy: Arc::clone(&policy),
+            arm: storage_accounts(config, ambient, &web, &credentials),
+            journal: Arc::clone(journal),
+            clock: Arc::clone(clock),
+            tasks: tasks.clone(),
+        },
+        event_receiver: EventReceiver {
+            policy,
+            journal: Arc::clone(journal),
+            clock: Arc::clone(clock),
+        },
         journal: Arc::clone(journal),
         policy_store,
         clock: Arc::clone(clock),
@@ -282,84 +315,39 @@ fn keep_fresh(policy: Arc<PolicyCache>, stop: CancellationToken) {
     }));
 }
 
-fn key_ring(config: &Config, ambient: &Ambient, web: &Client) -> Result<Arc<KeyRing>, Failure> {
-    let cloud = config.cloud.cloud();
-    let direct = client(config.cloud.ca_file.as_deref(), Route::Direct)?;
-    let around = Surroundings {
-        authority: &cloud.authority,
-        client: web,
-        direct: &direct,
-        clock: &ambient.clock,
-        entropy: &ambient.entropy,
-    };
-    let mut credentials: HashMap<SigningIdentity, Arc<dyn TokenCredential>> = HashMap::new();
-    for (name, section) in &config.credentials {
-        let made = spec(section).and_then(|spec| Ok(credential(spec, &around)?));
-        let made = made.map_err(|error| format!("credentials.{name}: {error}"))?;
-        credentials.insert(name.clone(), made);
-    }
+fn key_ring(
+    config: &Config,
+    ambient: &Ambient,
+    web: &Client,
+    credentials: &Credentials,
+) -> Arc<KeyRing> {
     let keys = BlobKeys::new(
-        credentials,
+        credentials.clone(),
         web.clone(),
-        cloud.clone(),
+        config.cloud.cloud(),
         config.issuing.service_version,
     );
     let (clock, entropy) = (Arc::clone(&ambient.clock), Arc::clone(&ambient.entropy));
-    Ok(KeyRing::new(
+    KeyRing::new(
         Arc::new(keys),
         clock,
         entropy,
         config.issuing.delegation_key_seconds,
-    ))
+    )
 }
 
-/// The credential with the contents of the files that the configuration names.
-fn spec(section: &Credential) -> Result<CredentialSpec, Failure> {
-    let read = |path: &std::path::Path| {
-        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+/// Azure Resource Manager, as the accounts' managing identities see it.
+fn storage_accounts(
+    config: &Config,
+    ambient: &Ambient,
+    web: &Client,
+    credentials: &Credentials,
+) -> Arc<dyn StorageAccounts> {
+    let section = &config.cloud;
+    let options = ArmOptions {
+        audience: section.resource_manager_audience.clone(),
+        api_version: section.resource_manager_api_version.clone(),
     };
-    Ok(match section.clone() {
-        Credential::ManagedIdentity { client_id } => CredentialSpec::ManagedIdentity { client_id },
-        Credential::WorkloadIdentity {
-            tenant_id,
-            client_id,
-            token_file,
-        } => CredentialSpec::WorkloadIdentity {
-            tenant_id,
-            client_id,
-            token_file,
-        },
-        Credential::ClientSecret {
-            tenant_id,
-            client_id,
-            secret_file,
-            secret_env,
-        } => {
-            let secret = match (&secret_file, &secret_env) {
-                (Some(path), _) => read(path)?,
-                (None, Some(name)) => {
-                    std::env::var(name).map_err(|error| format!("{name}: {error}"))?
-                }
-                (None, None) => return Err("names no secret".into()),
-            };
-            let secret = SecretString::from(secret.trim_end().to_owned());
-            CredentialSpec::ClientSecret {
-                tenant_id,
-                client_id,
-                secret,
-            }
-        }
-        Credential::Certificate {
-            tenant_id,
-            client_id,
-            certificate_file,
-            key_file,
-        } => CredentialSpec::Certificate {
-            tenant_id,
-            client_id,
-            certificate: read(&certificate_file)?,
-            key: read(&key_file)?.into(),
-        },
-        Credential::Developer => CredentialSpec::Developer,
-    })
+    let (cloud, clock) = (section.cloud(), Arc::clone(&ambient.clock));
+    Arc::new(ArmAccounts::new(credentials, web, &cloud, options, clock))
 }

@@ -117,9 +117,11 @@ impl Config {
                 cloud.authority.is_none()
                     && cloud.storage_suffix.is_none()
                     && cloud.resource_manager.is_none()
+                    && cloud.resource_manager_audience.is_none()
                     && cloud.vault_suffix.is_none(),
                 "cloud.name",
-                "authority, storage_suffix, resource_manager and vault_suffix belong to name = \"custom\"",
+                "authority, storage_suffix, resource_manager, resource_manager_audience and vault_suffix \
+                 belong to name = \"custom\"",
             );
         }
         report.unless(
@@ -129,6 +131,14 @@ impl Config {
                 .is_none_or(|url| url.scheme() == "https" && url.query().is_none()),
             "cloud.resource_manager",
             "must be an https URL, such as https://management.azure.com",
+        );
+        report.unless(
+            cloud
+                .resource_manager_audience
+                .as_ref()
+                .is_none_or(|text| !text.is_empty() && !text.contains(char::is_whitespace)),
+            "cloud.resource_manager_audience",
+            "write it without /.default, such as https://management.azure.com",
         );
         let suffix_ok = |suffix: &String| !suffix.is_empty() && !suffix.starts_with('.');
         report.unless(
@@ -140,6 +150,26 @@ impl Config {
             cloud.vault_suffix.as_ref().is_none_or(suffix_ok),
             "cloud.vault_suffix",
             "write it without a leading dot, such as vault.azure.net",
+        );
+        // `7.6`, `2025-08-01`, `2026-09-01-preview`: a typing error is told before the first call.
+        let version_ok = |version: &String| {
+            let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+            version.starts_with(|c: char| c.is_ascii_digit())
+                && version.len() <= 32
+                && version.chars().all(fits)
+        };
+        report.unless(
+            cloud
+                .resource_manager_api_version
+                .as_ref()
+                .is_none_or(version_ok),
+            "cloud.resource_manager_api_version",
+            "write an api-version of Microsoft.Storage, such as 2024-01-01",
+        );
+        report.unless(
+            cloud.vault_api_version.as_ref().is_none_or(version_ok),
+            "cloud.vault_api_version",
+            "write an api-version of Key Vault's secrets, such as 7.6 or 2025-07-01",
         );
     }
 

@@ -118,11 +118,29 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ids::TenantId;
 
     #[test]
     fn the_example_is_valid() {
         let config = Config::from_toml(EXAMPLE).unwrap();
         assert_eq!(config.entra.tenants.len(), 1);
+    }
+
+    #[test]
+    fn of_several_directories_only_the_named_ones_administer() {
+        let tenants = |text: &str| {
+            let rules = Config::from_toml(text).unwrap().entra.access_rules();
+            let last = |id: TenantId| id.0.as_u128();
+            let ids = rules.administering_tenants.into_iter().map(last);
+            ids.collect::<Vec<_>>()
+        };
+        let one = EXAMPLE.replace("administers = true\n", "");
+        let other = "[[entra.tenants]]\nid = \"00000000-0000-0000-0000-000000000001\"\n";
+        assert_eq!(tenants(&one), [0]);
+        assert_eq!(tenants(&format!("{one}\n{other}")), [0_u128; 0]);
+        assert_eq!(tenants(&format!("{EXAMPLE}\n{other}")), [0]);
+        let both = format!("{EXAMPLE}\n{other}administers = true\n");
+        assert_eq!(tenants(&both), [0, 1]);
     }
 
     #[test]
@@ -170,6 +188,30 @@ mod tests {
     }
 
     #[test]
+    fn an_api_version_may_be_named_and_is_checked() {
+        for (key, good) in [
+            ("resource_manager_api_version", "2024-01-01"),
+            ("vault_api_version", "2025-07-01"),
+        ] {
+            let line = format!("# {key} = \"{good}\"");
+            assert!(
+                EXAMPLE.contains(&line),
+                "the example no longer holds {line}"
+            );
+            for (value, fine) in [
+                (good, true),
+                ("7.6-preview.1", true),
+                ("v1", false),
+                ("", false),
+            ] {
+                let text = EXAMPLE.replace(&line, &format!("{key} = \"{value}\""));
+                let read = Config::from_toml(&text);
+                assert_eq!(read.is_ok(), fine, "{key} = {value}");
+            }
+        }
+    }
+
+    #[test]
     fn an_unknown_word_is_told_with_the_known_ones() {
         let rows = [
             ("name = \"public\"", "cloud.name", "us_government"),
@@ -191,7 +233,9 @@ mod tests {
             "postgres://broker:hunter2@localhost/x",
         );
         let error = Config::from_toml(&text).unwrap_err().to_string();
-        assert!(error.contains("line 4"), "{error}");
+        let line = EXAMPLE.lines().position(|line| line.starts_with("url = "));
+        let line = format!("line {}", line.unwrap() + 1);
+        assert!(error.contains(&line), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
 

@@ -102,8 +102,14 @@ pub struct CloudSection {
     pub storage_suffix: Option<String>,
     /// Azure Resource Manager, of a custom cloud.
     pub resource_manager: Option<Url>,
+    /// Audience of tokens for it, of a custom cloud; its URL, if it is left out.
+    pub resource_manager_audience: Option<String>,
     /// Key Vault suffix, of a custom cloud.
     pub vault_suffix: Option<String>,
+    /// `api-version` of calls to Azure Resource Manager; a built-in one, if it is left out.
+    pub resource_manager_api_version: Option<String>,
+    /// `api-version` of calls to Key Vault; a built-in one, if it is left out.
+    pub vault_api_version: Option<String>,
     /// Storage and Key Vault hosts that are trusted besides the cloud's own.
     pub allowed_hosts: Vec<String>,
     /// PEM file of certificate authorities that are trusted besides the system's.
@@ -174,9 +180,13 @@ impl Entra {
     /// What a token must carry.
     #[must_use]
     pub fn access_rules(&self) -> AccessRules {
+        let only = self.tenants.len() == 1;
+        let administers = |tenant: &&Tenant| tenant.administers.unwrap_or(only);
+        let administering = self.tenants.iter().filter(administers);
         AccessRules {
             user_scope: self.user_scope.clone(),
             application_role: self.application_role.clone(),
+            administering_tenants: administering.map(|tenant| tenant.id).collect(),
         }
     }
 }
@@ -190,6 +200,9 @@ pub struct Tenant {
     /// Whether its tokens carry the groups claim.
     #[serde(default, deserialize_with = "word")]
     pub groups_claim: GroupsClaim,
+    /// Whether the app roles of operators count in its tokens: whoever administers the directory
+    /// assigns them. If it is left out, only where it is the only one.
+    pub administers: Option<bool>,
 }
 
 /// Whether tokens of a tenant name the caller's groups.

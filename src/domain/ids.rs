@@ -21,6 +21,9 @@ impl InvalidName {
     }
 }
 
+/// Longest reason, in characters: a sentence and a ticket, not a story.
+pub const REASON_CHARS_MAX: usize = 500;
+
 /// Declares a checked text type: parsing is its only constructor.
 macro_rules! text_name {
     ($(#[$doc:meta])* $name:ident, $check:path) => {
@@ -116,6 +119,12 @@ text_name! {
 text_name! {
     /// A Key Vault secret version: 32 hexadecimal digits in lower case.
     SecretVersion, check_secret_version
+}
+
+text_name! {
+    /// Why somebody asks for something, in their words: 1 to 500 characters, no control characters.
+    /// It goes into the journal.
+    Reason, check_reason
 }
 
 impl BlobPath {
@@ -266,6 +275,15 @@ fn check_app_role(text: &str) -> Result<(), InvalidName> {
     ok.then_some(()).ok_or(InvalidName::new(
         "app role",
         "must be 1 to 120 visible ASCII characters",
+    ))
+}
+
+fn check_reason(text: &str) -> Result<(), InvalidName> {
+    let ok = (1..=REASON_CHARS_MAX).contains(&text.chars().count())
+        && !text.chars().any(char::is_control);
+    ok.then_some(()).ok_or(InvalidName::new(
+        "reason",
+        "must be 1 to 500 characters, no control characters",
     ))
 }
 

@@ -1,5 +1,5 @@
-//! JSON bodies: bounded, of the right media type, without unknown members; and their hash, for
-//! idempotency.
+//! Bodies: bounded. JSON ones of the right media type, without unknown members, with their hash for
+//! idempotency; and raw ones.
 
 use std::{future::Future, pin::Pin};
 
@@ -44,6 +44,28 @@ impl<T: DeserializeOwned + 'static, const MAX: usize> FromRequest for StrictJson
                 value,
                 sha256: hash(&request, &body),
             })
+        })
+    }
+}
+
+/// A body of at most `MAX` bytes, as it came, for an endpoint that knows several media types.
+pub struct RawBody<const MAX: usize> {
+    /// Without its parameters, in lower case.
+    pub media_type: String,
+    /// The body.
+    pub bytes: Bytes,
+}
+
+impl<const MAX: usize> FromRequest for RawBody<MAX> {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let media_type = request.content_type().to_ascii_lowercase();
+        let payload = payload.take();
+        Box::pin(async move {
+            let bytes = read(payload, MAX).await?;
+            Ok(Self { media_type, bytes })
         })
     }
 }

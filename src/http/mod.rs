@@ -28,6 +28,9 @@ pub const BATCH_BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Longest request target (path and query), in bytes.
 pub const TARGET_BYTES_MAX: usize = 8 * 1024;
 
+/// Largest delivery of events, in bytes: Event Grid's largest batch, 1 MiB, with room to spare.
+pub const EVENTS_BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+
 const _: () = assert!(BODY_BYTES_MAX < BATCH_BODY_BYTES_MAX);
 
 /// Every endpoint that the `OpenAPI` document knows.
@@ -37,6 +40,12 @@ pub fn routes(config: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) 
         .service(v1::batch::issue_batch)
         .service(v1::explain::explain_sas)
         .service(v1::access::list_access)
+        .service(v1::request_rotation::request_rotation)
+        .service(v1::read_rotations::list_rotations)
+        .service(v1::read_rotations::get_rotation)
+        .service(v1::revoke_delegation_keys::revoke_delegation_keys)
+        .service(v1::key_vault_events::allow_events)
+        .service(v1::key_vault_events::receive_events)
         .service(health::healthz)
         .service(health::readyz)
         .service(openapi::openapi_document);

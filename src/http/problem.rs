@@ -26,6 +26,8 @@ use crate::{
     ports::StoreError,
 };
 
+mod operators;
+
 /// The media type of a problem document.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -80,7 +82,7 @@ codes! {
     INVALID_REQUEST = "invalid-request", BAD_REQUEST, "The request is not well formed";
     BODY_TOO_LARGE = "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large";
     TARGET_TOO_LONG = "target-too-long", URI_TOO_LONG, "The request target is too long";
-    UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "The body must be application/json";
+    UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "The body is of another media type";
     NOT_FOUND = "not-found", NOT_FOUND, "There is no such resource";
     METHOD_NOT_ALLOWED = "method-not-allowed", METHOD_NOT_ALLOWED, "The resource has no such method";
     TIMEOUT = "timeout", SERVICE_UNAVAILABLE, "The request took too long";
@@ -109,6 +111,16 @@ codes! {
     AUDIT_UNAVAILABLE = "audit-unavailable", SERVICE_UNAVAILABLE, "The journal cannot record";
     POLICY_UNAVAILABLE = "policy-unavailable", SERVICE_UNAVAILABLE, "The role table cannot be read";
     POLICY_UNSETTLED = "policy-unsettled", SERVICE_UNAVAILABLE, "The role table keeps changing";
+    DATABASE_UNAVAILABLE = "database-unavailable", SERVICE_UNAVAILABLE, "The database does not answer";
+    UNKNOWN_ACCOUNT = "unknown-account", NOT_FOUND, "The broker manages no such account";
+    UNKNOWN_ROTATION = "unknown-rotation", NOT_FOUND, "The account has no such rotation";
+    ROTATION_NOT_CONFIGURED = "rotation-not-configured", CONFLICT, "The account's keys are not rotated";
+    NOTHING_PUBLISHED = "nothing-published", CONFLICT, "No key is published yet";
+    RESOURCE_ID_MISSING = "resource-id-missing", CONFLICT, "The account's ARM id is not known";
+    AZURE_REFUSED = "azure-refused", BAD_GATEWAY, "Azure does not let the broker do it";
+    AZURE_THROTTLED = "azure-throttled", SERVICE_UNAVAILABLE, "Azure asks to be left alone";
+    AZURE_UNAVAILABLE = "azure-unavailable", SERVICE_UNAVAILABLE, "Azure cannot do it now";
+    AZURE_UNCLEAR = "azure-unclear", GATEWAY_TIMEOUT, "Nobody knows yet whether Azure did it";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "The broker failed";
 }
 

@@ -12,7 +12,7 @@ use actix_web::{
     App, HttpServer,
     dev::Server,
     middleware::from_fn,
-    web::{self, Data, QueryConfig},
+    web::{self, Data, PathConfig, QueryConfig},
 };
 use rustls::{
     ServerConfig,
@@ -69,6 +69,7 @@ pub fn serve(state: Data<State>, listen: &Listen) -> io::Result<(Server, Vec<Soc
             .app_data(state.clone())
             .app_data(limit.clone())
             .app_data(query_config())
+            .app_data(path_config())
             .configure(routes)
             .map(|app| {
                 app.default_service(web::to(fallback))
@@ -91,6 +92,11 @@ pub fn serve(state: Data<State>, listen: &Listen) -> io::Result<(Server, Vec<Soc
 
 fn query_config() -> QueryConfig {
     QueryConfig::default()
+        .error_handler(|error, _| Problem::new(code::INVALID_REQUEST, error.to_string()).into())
+}
+
+fn path_config() -> PathConfig {
+    PathConfig::default()
         .error_handler(|error, _| Problem::new(code::INVALID_REQUEST, error.to_string()).into())
 }
 

@@ -6,7 +6,11 @@ use ipnet::IpNet;
 
 use super::noise::Noise;
 use crate::{
-    app::{access::AccessList, authenticate::Authenticator, explain::Explainer, issue::Issuer},
+    app::{
+        access::AccessList, authenticate::Authenticator, explain::Explainer, issue::Issuer,
+        read_rotations::RotationReader, receive_events::EventReceiver,
+        request_rotation::RotationRequester, revoke_delegation_keys::KeyRevoker,
+    },
     domain::permit::AccessRules,
     journal::Journal,
     ports::{Clock, Entropy, PolicyStore},
@@ -26,6 +30,14 @@ pub struct State {
     pub explainer: Explainer,
     /// Lists a caller's own access.
     pub access_list: AccessList,
+    /// Takes requests for rotations.
+    pub rotation_requester: RotationRequester,
+    /// Shows rotations.
+    pub rotation_reader: RotationReader,
+    /// Revokes delegation keys.
+    pub key_revoker: KeyRevoker,
+    /// Takes events of vaults.
+    pub event_receiver: EventReceiver,
     /// For readiness.
     pub journal: Arc<Journal>,
     /// For readiness.

@@ -1,39 +1,52 @@
-//! The simulated Azure: Entra and Blob storage on loopback, in memory, keeping real state.
+//! The simulated Azure: Entra, ARM, Blob storage and Key Vault on loopback, in memory, keeping real
+//! state.
 //!
 //! Ships in the release binary: `sas-broker demo` and `sas-broker dev` run against it, and so do
 //! the integration tests. Nothing here calls the broker's own code. In particular the check of
-//! user-delegation SAS (`blob::sas`) is written from the protocol reference, independent of
-//! `domain::sas` on purpose; see `blob/sas/mod.rs` before merging anything.
+//! user-delegation SAS (`blob::sas`) and of Shared Key (`blob::shared_key`) is written from the
+//! protocol reference, independent of `domain::sas` on purpose; see `blob/sas/mod.rs` before
+//! merging anything. What proves it is `tests/thirdparty/test_simulator.py`: Microsoft's own
+//! clients.
 //!
 //! ```text
-//! Spec -> Simulator::start -> Running ── management: mint, put_blob, roll keys, faults, counters
+//! Spec -> Simulator::start -> Running ── management: mint, put_blob, keys, secrets, roles, faults
 //!                                └─ servers ─┬─ entra   https  discovery, JWKS, token
-//!                                            └─ storage https  blob, dfs · http blob
+//!                                            ├─ arm     https  accounts, keys, revocation
+//!                                            ├─ storage https  blob, dfs · http blob
+//!                                            └─ vault   https  one for each create_vault
 //! ```
 //!
 //! | file | holds |
 //! |---|---|
-//! | `spec` | what the world contains at the start |
+//! | `spec` | what the world contains at the start, and what a vault is made of |
 //! | `entra/` | tenants, tokens, signing keys |
-//! | `blob/` | delegation keys, data, the token check |
-//! | `world` | the shared state of both |
+//! | `arm/` | accounts as resources: their keys, roles, locks |
+//! | `blob/` | delegation keys, data, the check of tokens and of Shared Key |
+//! | `vault/` | secrets and their versions |
+//! | `world` | the shared state of all of them |
+//! | `manage` | the hand that reaches into accounts and vaults |
 //! | `fault` | outages on demand, call counters |
+//! | `rest` | what ARM and the vaults have in common |
 //! | `serve`, `tls`, `random` | sockets, certificates, random bytes |
 //!
-//! Further services (ARM, Key Vault) fit beside `entra/` and `blob/`: a folder each, a field in
-//! `world`, a server in `serve`. Time comes from the [`SimClock`] given at the start, so that the
-//! broker and its Azure can share one settable clock.
+//! Time comes from the [`SimClock`] given at the start, so that the broker and its Azure can share
+//! one settable clock.
 
+mod arm;
 mod blob;
 mod entra;
 mod fault;
+mod manage;
 mod random;
+mod rest;
 mod serve;
 mod spec;
 mod tls;
+mod vault;
 mod world;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use actix_web::web::Bytes;
@@ -41,16 +54,21 @@ use time::OffsetDateTime;
 use url::Url;
 use uuid::Uuid;
 
-use self::blob::{Account, Content, Properties, Storage};
+use self::arm::Arm;
+pub use self::arm::LiveKey;
+use self::blob::{Content, Properties, Storage};
 use self::entra::Entra;
 pub use self::entra::{Subject, TokenSignature, TokenSpec};
-pub use self::fault::{Endpoint, Fault};
+pub use self::fault::{Effect, Endpoint, Fault, Seen};
+pub use self::manage::ManageError;
 use self::serve::{Servers, Socket, StorageSockets};
 pub use self::spec::{
-    AccountSpec, ApiSpec, AppRoleAssignment, ApplicationSpec, RoleAssignment, Spec, StorageRole,
-    TenantSpec, TokenVersion, UserSpec,
+    AccountSpec, ApiSpec, AppRoleAssignment, ApplicationSpec, ArmRole, ArmRoleAssignment, KeySlot,
+    Lock, ManagementSpec, NewSecret, RoleAssignment, Spec, StorageRole, TenantSpec, TokenVersion,
+    UserSpec, VaultRole, VaultRoleAssignment, VaultSpec,
 };
 pub use self::tls::TlsError;
+pub use self::vault::SecretVersion;
 use self::world::World;
 
 /// Where the simulated world takes its time from.
@@ -59,7 +77,7 @@ pub type SimClock = Arc<dyn Fn() -> OffsetDateTime + Send + Sync>;
 /// Starts simulated worlds.
 pub struct Simulator;
 
-/// Why a simulator did not start.
+/// Why a simulator, or a further vault of it, did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A loopback socket could not be bound or served.
@@ -68,17 +86,9 @@ pub enum StartError {
     /// The throw-away certificate could not be made.
     #[error(transparent)]
     Tls(#[from] TlsError),
-}
-
-/// A management call named something that does not exist.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum ManageError {
-    /// There is no account of this name.
-    #[error("the simulator has no account {0:?}")]
-    UnknownAccount(String),
-    /// The account has no container of this name.
-    #[error("the simulated account has no container {0:?}")]
-    UnknownContainer(String),
+    /// There is a vault of this name already.
+    #[error("the simulator has a vault {0:?} already")]
+    VaultExists(String),
 }
 
 impl Simulator {
@@ -87,6 +97,7 @@ impl Simulator {
     pub async fn start(spec: Spec, clock: SimClock) -> Result<Running, StartError> {
         let identity = tls::make_identity()?;
         let authority = Socket::bind("https")?;
+        let arm_socket = Socket::bind("https")?;
         let storage_sockets = StorageSockets {
             blob: Socket::bind("https")?,
             plain_blob: Socket::bind("http")?,
@@ -99,9 +110,11 @@ impl Simulator {
         ]
         .map(|socket| socket.url.clone());
         let entra = Entra::new(authority.url.clone(), spec.tenants);
-        let storage = Storage::new([blob, plain, dfs], spec.accounts);
-        let world = Arc::new(World::new(clock, entra, storage));
-        let servers = Servers::start(&world, &identity.server, authority, storage_sockets)?;
+        let storage = Storage::new([blob, plain, dfs], spec.accounts, world::now(&clock));
+        let arm = Arm::new(arm_socket.url.clone());
+        let world = Arc::new(World::new(clock, entra, storage, arm));
+        let tls = identity.server;
+        let servers = Servers::start(&world, tls, authority, arm_socket, storage_sockets)?;
         Ok(Running {
             world,
             servers,
@@ -181,8 +194,9 @@ impl Running {
 
     /// Makes a container, unless it exists.
     pub fn create_container(&self, account: &str, container: &str) -> Result<(), ManageError> {
+        let now = self.world.now();
         self.with_account(account, |account| {
-            account.create_container(container.into())
+            account.create_container(container.into(), now);
         })
     }
 
@@ -234,9 +248,16 @@ impl Running {
         })
     }
 
-    /// Makes an endpoint fail from now on, or work again with `None`.
+    /// Makes an endpoint fail from now on, or work again with `None`, which also lifts what
+    /// [`Self::fail_calls`] has planned.
     pub fn set_fault(&self, endpoint: Endpoint, fault: Option<Fault>) {
         self.world.faults.set(endpoint, fault);
+    }
+
+    /// Makes certain calls of an endpoint fail, counted from now: `0..1` is the next one, `2..4`
+    /// are the third and the fourth. Of several plans for one call the oldest counts.
+    pub fn fail_calls(&self, endpoint: Endpoint, calls: Range<u32>, fault: Fault) {
+        self.world.faults.plan(endpoint, calls, fault);
     }
 
     /// Calls an endpoint has received since the start, failed ones included.
@@ -247,18 +268,6 @@ impl Running {
     /// Stops serving; requests under way are cut off.
     pub async fn stop(self) {
         self.servers.stop().await;
-    }
-
-    fn with_account<T>(
-        &self,
-        name: &str,
-        act: impl FnOnce(&mut Account) -> T,
-    ) -> Result<T, ManageError> {
-        let mut accounts = self.world.storage.accounts();
-        let account = accounts.get_mut(name);
-        account
-            .map(act)
-            .ok_or_else(|| ManageError::UnknownAccount(name.into()))
     }
 }
 

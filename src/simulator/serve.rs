@@ -1,11 +1,11 @@
 //! Sockets and servers: binds loopback ports, starts the HTTP servers, stops them.
 //!
-//! Two servers: Entra (HTTPS), and storage with three sockets (blob over HTTPS, blob over plain
-//! HTTP, dfs over HTTPS) on one set of accounts. A further service gets a further function here.
+//! Entra and ARM (HTTPS), storage with three sockets (blob over HTTPS, blob over plain HTTP, dfs
+//! over HTTPS) on one set of accounts, and a server for each vault (HTTPS), whenever it is created.
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App, HttpServer, web};
@@ -13,8 +13,9 @@ use rustls::ServerConfig;
 use tokio::task::JoinHandle;
 use url::Url;
 
+use super::vault::VaultName;
 use super::world::World;
-use super::{blob, entra};
+use super::{arm, blob, entra, vault};
 
 /// A bound socket and the base URL it answers to, with a trailing slash.
 pub(super) struct Socket {
@@ -41,32 +42,59 @@ pub(super) struct StorageSockets {
     pub(super) dfs: Socket,
 }
 
+/// A running server and its task.
+type RunningServer = (ServerHandle, JoinHandle<io::Result<()>>);
+
 /// The running servers.
 pub(super) struct Servers {
-    running: Vec<(ServerHandle, JoinHandle<io::Result<()>>)>,
+    tls: ServerConfig,
+    running: Mutex<Vec<RunningServer>>,
 }
 
 impl Servers {
     /// Starts every server on the current tokio runtime.
     pub(super) fn start(
         world: &Arc<World>,
-        tls: &ServerConfig,
+        tls: ServerConfig,
         entra: Socket,
+        arm: Socket,
         storage: StorageSockets,
     ) -> io::Result<Self> {
         let servers = [
-            entra_server(world, tls, entra)?,
-            storage_server(world, tls, storage)?,
+            json_server(world, &tls, entra, entra::configure)?,
+            json_server(world, &tls, arm, arm::configure)?,
+            storage_server(world, &tls, storage)?,
         ];
         let running = servers.map(|server| (server.handle(), tokio::spawn(server)));
         Ok(Self {
-            running: running.into(),
+            tls,
+            running: Mutex::new(running.into()),
         })
+    }
+
+    /// Starts the server of a further vault on the current tokio runtime.
+    pub(super) fn add_vault(
+        &self,
+        world: &Arc<World>,
+        name: &str,
+        socket: Socket,
+    ) -> io::Result<()> {
+        let name = web::Data::new(VaultName(name.into()));
+        let configure = move |app: &mut web::ServiceConfig| {
+            app.app_data(name.clone());
+            vault::configure(app);
+        };
+        let server = json_server(world, &self.tls, socket, configure)?;
+        let running = (server.handle(), tokio::spawn(server));
+        let mut servers = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        servers.push(running);
+        Ok(())
     }
 
     /// Stops every server at once; requests under way are cut off, a hanging one included.
     pub(super) async fn stop(self) {
-        for (handle, task) in self.running {
+        let running = self.running.into_inner();
+        for (handle, task) in running.unwrap_or_else(PoisonError::into_inner) {
             handle.stop(false).await;
             // Nothing is left to do about a server that failed while it stopped.
             let _ = task.await;
@@ -74,12 +102,17 @@ impl Servers {
     }
 }
 
-fn entra_server(world: &Arc<World>, tls: &ServerConfig, socket: Socket) -> io::Result<Server> {
+fn json_server(
+    world: &Arc<World>,
+    tls: &ServerConfig,
+    socket: Socket,
+    configure: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
+) -> io::Result<Server> {
     let world = Arc::clone(world);
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::new(Arc::clone(&world)))
-            .configure(entra::configure)
+            .configure(&configure)
     });
     Ok(server
         .workers(1)

@@ -269,6 +269,8 @@ async fn sizes_media_types_paths_and_methods_have_their_own_answers() {
         "/v1//sas",
         "/v2/sas",
         "/v1/sas/batch/x",
+        "/v1/admin/accounts/lake1",
+        "/v1/admin/accounts/lake1/rotations/1/steps",
         "/metrics",
     ] {
         assert_eq!(
@@ -284,6 +286,13 @@ async fn sizes_media_types_paths_and_methods_have_their_own_answers() {
         (Method::POST, "/v1/access", "GET"),
         (Method::PATCH, "/healthz", "GET"),
         (Method::OPTIONS, "/openapi.json", "GET"),
+        (
+            Method::PUT,
+            "/v1/admin/accounts/lake1/rotations",
+            "GET, POST",
+        ),
+        (Method::POST, "/v1/admin/accounts/lake1/rotations/1", "GET"),
+        (Method::GET, "/v1/events/key-vault", "OPTIONS, POST"),
     ] {
         let request = world.http.request(method, format!("{}{path}", world.base));
         let answer = world.send(request).await;

@@ -117,7 +117,12 @@ impl World {
 
     /// On a database that the test was given.
     pub(crate) async fn on(database: &Database) -> Self {
-        Self::launch(database.url.clone(), |_| {}).await.unwrap()
+        Self::on_with(database, |_| {}).await
+    }
+
+    /// The same, with a changed configuration.
+    pub(crate) async fn on_with(database: &Database, configure: impl FnOnce(&mut Config)) -> Self {
+        Self::launch(database.url.clone(), configure).await.unwrap()
     }
 
     async fn launch(url: String, configure: impl FnOnce(&mut Config)) -> Result<Self, Failure> {
@@ -533,6 +538,7 @@ fn account(name: &str) -> AccountSpec {
         allow_cross_tenant_delegation_sas: true,
         containers: vec!["raw".to_owned(), "private".to_owned()],
         role_assignments: vec![contributor],
+        ..AccountSpec::default()
     }
 }
 
@@ -551,6 +557,8 @@ listen = "127.0.0.1:0"
 [cloud]
 name = "custom"
 authority = "{authority}"
+resource_manager = "{arm}"
+resource_manager_audience = "https://management.azure.com"
 allowed_hosts = {hosts:?}
 ca_file = "{ca}"
 [entra]
@@ -558,6 +566,7 @@ audiences = ["{API}", "{API_URI}"]
 [[entra.tenants]]
 id = "{TENANT}"
 groups_claim = "configured"
+administers = true
 [[entra.tenants]]
 id = "{OTHER_TENANT}"
 [database]
@@ -569,6 +578,7 @@ client_id = "{BROKER}"
 secret_file = "{secret}"
 "#,
         authority = azure.authority(),
+        arm = azure.arm_url(),
         ca = file("ca.pem").display(),
         secret = file("secret").display(),
     ))

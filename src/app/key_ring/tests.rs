@@ -16,6 +16,9 @@ use crate::{
 struct Service {
     calls: AtomicUsize,
     down: AtomicBool,
+    /// The next fetch waits for `released`.
+    stuck: AtomicBool,
+    released: tokio::sync::Notify,
     last: Mutex<Option<KeyRequest>>,
 }
 
@@ -25,6 +28,9 @@ impl DelegationKeys for Service {
         self.calls.fetch_add(1, Ordering::SeqCst);
         *self.last.lock().unwrap() = Some(request.clone());
         tokio::task::yield_now().await;
+        if self.stuck.swap(false, Ordering::SeqCst) {
+            self.released.notified().await;
+        }
         if self.down.load(Ordering::SeqCst) {
             return Err(KeyFetchError::Unavailable("down".to_owned()));
         }
@@ -86,9 +92,15 @@ impl World {
         self.service.calls.load(Ordering::SeqCst)
     }
 
+    async fn of_generation(&self, generation: i64) -> Arc<UserDelegationKey> {
+        let until = self.clock.now() + Duration::minutes(15);
+        let key = self.ring.key(&self.account, generation, None, until);
+        key.await.unwrap()
+    }
+
     async fn key(&self) -> Result<Arc<UserDelegationKey>, KeyUnavailable> {
         let until = self.clock.now() + Duration::minutes(15);
-        self.ring.key(&self.account, None, until).await
+        self.ring.key(&self.account, 0, None, until).await
     }
 }
 
@@ -98,7 +110,7 @@ async fn a_hundred_first_users_make_one_fetch() {
     let until = world.clock.now() + Duration::hours(1);
     let users = (0..100).map(|_| {
         let (ring, account) = (Arc::clone(&world.ring), Arc::clone(&world.account));
-        tokio::spawn(async move { ring.key(&account, None, until).await.unwrap() })
+        tokio::spawn(async move { ring.key(&account, 0, None, until).await.unwrap() })
     });
     for user in users.collect::<Vec<_>>() {
         user.await.unwrap();
@@ -114,7 +126,7 @@ async fn a_fetch_goes_on_when_the_one_who_started_it_is_gone() {
     let world = world();
     let (ring, account) = (Arc::clone(&world.ring), Arc::clone(&world.account));
     let until = world.clock.now() + Duration::hours(1);
-    let user = tokio::spawn(async move { ring.key(&account, None, until).await });
+    let user = tokio::spawn(async move { ring.key(&account, 0, None, until).await });
     while world.calls() == 0 {
         tokio::task::yield_now().await;
     }
@@ -134,7 +146,7 @@ async fn a_failed_fetch_is_shared_by_its_waiters_and_paused_not_kept() {
     let until = world.clock.now() + Duration::hours(1);
     let users = (0..20).map(|_| {
         let (ring, account) = (Arc::clone(&world.ring), Arc::clone(&world.account));
-        tokio::spawn(async move { ring.key(&account, None, until).await.unwrap_err() })
+        tokio::spawn(async move { ring.key(&account, 0, None, until).await.unwrap_err() })
     });
     for user in users.collect::<Vec<_>>() {
         let wait = user.await.unwrap().retry_after;
@@ -196,16 +208,58 @@ async fn a_living_key_is_used_on_through_an_outage_until_its_end() {
 async fn each_account_identity_and_tenant_has_its_own_key() {
     let world = world();
     let until = world.clock.now();
-    world.ring.key(&world.account, None, until).await.unwrap();
+    world
+        .ring
+        .key(&world.account, 0, None, until)
+        .await
+        .unwrap();
     let foreign = Some(TenantId(Uuid::from_u128(9)));
     world
         .ring
-        .key(&world.account, foreign, until)
+        .key(&world.account, 0, foreign, until)
         .await
         .unwrap();
     let mut other = Account::clone(&world.account);
     other.signing_identity = "writer".parse().unwrap();
-    world.ring.key(&Arc::new(other), None, until).await.unwrap();
-    world.ring.key(&world.account, None, until).await.unwrap();
+    world
+        .ring
+        .key(&Arc::new(other), 0, None, until)
+        .await
+        .unwrap();
+    world
+        .ring
+        .key(&world.account, 0, None, until)
+        .await
+        .unwrap();
     assert_eq!(world.calls(), 3);
+}
+
+#[tokio::test]
+async fn a_new_generation_has_a_new_key_and_the_revoked_one_is_forgotten() {
+    let world = world();
+    let revoked = world.of_generation(0).await;
+    let next = world.of_generation(2).await;
+    assert!(!Arc::ptr_eq(&revoked, &next));
+    assert!(Arc::ptr_eq(&next, &world.of_generation(2).await));
+    assert_eq!(world.calls(), 2);
+    assert_eq!(world.ring.slots.len(), 1);
+}
+
+#[tokio::test]
+async fn a_fetch_of_an_older_generation_never_becomes_a_key_of_a_newer_one() {
+    let world = Arc::new(world());
+    world.service.stuck.store(true, Ordering::SeqCst);
+    let late = {
+        let world = Arc::clone(&world);
+        tokio::spawn(async move { world.of_generation(0).await })
+    };
+    while world.calls() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let next = world.of_generation(1).await;
+    world.service.released.notify_one();
+    let late = late.await.unwrap();
+    assert!(!Arc::ptr_eq(&late, &next));
+    assert!(Arc::ptr_eq(&next, &world.of_generation(1).await));
+    assert_eq!(world.calls(), 2);
 }

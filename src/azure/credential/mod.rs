@@ -5,11 +5,12 @@
 //! it parses a real error text, so it is cut out of the message.
 
 mod assertion;
+mod one_audience;
 mod steady;
 #[cfg(test)]
 mod tests;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use azure_core::{
     cloud::{CloudConfiguration, CustomConfiguration},
@@ -27,12 +28,16 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 use uuid::Uuid;
 
+pub(super) use self::one_audience::OneAudience;
 use self::{assertion::SignedAssertion, steady::Steady};
 use super::http::{sdk_options, with_causes};
 use crate::{
-    domain::ids::TenantId,
+    domain::ids::{SigningIdentity, TenantId},
     ports::{Clock, Entropy},
 };
+
+/// The configured credentials by the names that accounts refer to.
+pub type Credentials = HashMap<SigningIdentity, Arc<dyn TokenCredential>>;
 
 /// One identity, with what it needs to sign in.
 pub enum CredentialSpec {
@@ -104,6 +109,7 @@ impl From<azure_core::Error> for CredentialError {
         Self::Refused(error.to_string())
     }
 }
+
 /// Why no token could be had: Entra's code at most, nothing else of what it said. A type of its own,
 /// because the SDK's layers put texts of theirs over whatever a credential says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -117,6 +123,9 @@ pub(super) enum SignInFailed {
     /// Not in time.
     #[error("the token request timed out")]
     TimedOut,
+    /// Entra was not asked.
+    #[error("the service asks for a token of another audience than its own")]
+    ForeignAudience,
 }
 
 impl From<SignInFailed> for azure_core::Error {

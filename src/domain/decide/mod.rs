@@ -50,6 +50,7 @@ pub struct Authorized {
     delegated_tenant: Option<TenantId>,
     grants: Vec<GrantRef>,
     policy_version: i64,
+    key_generation: i64,
 }
 
 impl Authorized {
@@ -94,6 +95,12 @@ impl Authorized {
     #[must_use]
     pub const fn policy_version(&self) -> i64 {
         self.policy_version
+    }
+
+    /// The generation of the account's delegation keys at that version: no older key may sign.
+    #[must_use]
+    pub const fn key_generation(&self) -> i64 {
+        self.key_generation
     }
 }
 
@@ -171,14 +178,7 @@ fn conclude(
     if !account.issuance_enabled {
         return Err(Refusal::IssuanceDisabled);
     }
-    authorize(
-        caller,
-        request,
-        account,
-        snapshot.version(),
-        moment,
-        weighed,
-    )
+    authorize(caller, request, account, snapshot, moment, weighed)
 }
 
 /// The letters are all given: adds up windows and bindings of the grants that count.
@@ -186,7 +186,7 @@ fn authorize(
     caller: &Caller,
     request: &AccessRequest,
     account: &Arc<Account>,
-    policy_version: i64,
+    snapshot: &Snapshot,
     moment: Moment<'_>,
     weighed: &Weighed,
 ) -> Result<Authorized, Refusal> {
@@ -228,7 +228,8 @@ fn authorize(
         bound_to: bind.then(|| caller.object_id()),
         delegated_tenant: (bind && foreign).then(|| caller.tenant_id()),
         grants,
-        policy_version,
+        policy_version: snapshot.version(),
+        key_generation: snapshot.key_generation(&account.name),
     })
 }
 

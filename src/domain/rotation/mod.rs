@@ -23,6 +23,7 @@ mod policy;
 pub mod record;
 pub mod schedule;
 mod secret;
+pub mod shared_key;
 pub mod step;
 mod work;
 mod write;

@@ -1,16 +1,19 @@
 //! What one request may do: its SAS or its bearer token, intersected with the rights that the
-//! principal behind it has on the account and the container.
+//! principal behind it has on the account and the container; or anything, with an account key.
 
-use super::super::entra::Bearer;
+use super::super::entra::{AzureService, Bearer};
 use super::super::world::World;
 use super::container::Account;
 use super::errors::{BlobError, Code};
 use super::request::Call;
 use super::sas::{self, Facts, Letters, SasToken};
+use super::shared_key;
 
 /// The rights of one request on one container.
 pub(crate) struct Access {
     letters: Letters,
+    /// The request is signed with an account key.
+    pub(crate) by_account_key: bool,
     /// Set by a directory token: nothing outside is listed.
     pub(crate) directory: Option<String>,
     /// `sv` of the SAS; `None` for a bearer token.
@@ -48,9 +51,20 @@ pub(crate) fn authorize(
     account: &Account,
 ) -> Result<Access, BlobError> {
     let Some(token) = SasToken::from_query(&call.query) else {
-        let bearer = require_bearer(world, call, account)?;
+        let credentials = shared_key::credentials(call);
+        let letters = match credentials {
+            Some(credentials) => {
+                shared_key::check(call, credentials, account, world.now())?;
+                Letters::ALL
+            }
+            None => {
+                let bearer = require_bearer(world, call, account)?;
+                account.rights(bearer.object_id, &call.container)
+            }
+        };
         return Ok(Access {
-            letters: account.rights(bearer.object_id, &call.container),
+            letters,
+            by_account_key: credentials.is_some(),
             directory: None,
             signed_version: None,
             response_headers: Vec::new(),
@@ -73,6 +87,7 @@ pub(crate) fn authorize(
     let own = account.rights(granted.delegator, &call.container);
     Ok(Access {
         letters: granted.letters.intersection(own),
+        by_account_key: false,
         directory: granted.directory,
         signed_version: Some(token.get("sv").into()),
         response_headers: OVERRIDES
@@ -99,7 +114,6 @@ pub(crate) fn require_bearer(
 }
 
 fn accepted_bearer(world: &World, call: &Call<'_>) -> Option<Bearer> {
-    world
-        .entra
-        .storage_bearer(call.bearer_token()?, world.now())
+    let (token, service) = (call.bearer_token()?, AzureService::Storage);
+    world.entra.bearer(token, service, world.now()).ok()
 }

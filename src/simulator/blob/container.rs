@@ -9,6 +9,7 @@ use actix_web::web::Bytes;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::super::arm::Resource;
 use super::super::spec::{AccountSpec, RoleAssignment};
 use super::delegation_key::DelegationKeys;
 use super::errors::{BlobError, Code};
@@ -30,12 +31,17 @@ pub(crate) struct Account {
     pub(crate) role_assignments: Vec<RoleAssignment>,
     pub(crate) containers: BTreeMap<String, Container>,
     pub(crate) delegation_keys: DelegationKeys,
+    /// The side of it that ARM manages; its keys and switches count here, too.
+    pub(crate) resource: Resource,
     writes: u64,
 }
 
 impl Account {
-    pub(crate) fn new(spec: AccountSpec) -> Self {
+    pub(crate) fn new(spec: AccountSpec, now: OffsetDateTime) -> Self {
+        let hierarchical = spec.hierarchical_namespace;
+        let resource = Resource::new(&spec.name, hierarchical, spec.management, now);
         let mut account = Self {
+            resource,
             tenant_id: spec.tenant_id,
             hierarchical_namespace: spec.hierarchical_namespace,
             allow_cross_tenant_delegation_sas: spec.allow_cross_tenant_delegation_sas,
@@ -45,14 +51,16 @@ impl Account {
             writes: 0,
         };
         for name in spec.containers {
-            account.create_container(name);
+            account.create_container(name, now);
         }
         account
     }
 
     /// Makes an empty container, unless it exists.
-    pub(crate) fn create_container(&mut self, name: String) {
-        self.containers.entry(name).or_default();
+    pub(crate) fn create_container(&mut self, name: String, now: OffsetDateTime) {
+        self.containers
+            .entry(name)
+            .or_insert_with(|| Container::new(now));
     }
 
     /// Letters that a principal's roles give it on a container.
@@ -152,14 +160,22 @@ impl Account {
 }
 
 /// One container (file system).
-#[derive(Default)]
 pub(crate) struct Container {
+    pub(crate) created: OffsetDateTime,
     pub(crate) entries: BTreeMap<String, Entry>,
     /// Uploaded but not yet committed bytes, by path.
     pub(crate) staged: BTreeMap<String, Staged>,
 }
 
 impl Container {
+    fn new(created: OffsetDateTime) -> Self {
+        Self {
+            created,
+            entries: BTreeMap::new(),
+            staged: BTreeMap::new(),
+        }
+    }
+
     /// Bytes held, staged ones included.
     fn len(&self) -> usize {
         let stored: usize = self.entries.values().map(|entry| entry.bytes().len()).sum();

@@ -18,6 +18,7 @@ pub(crate) enum Code {
     BlobAlreadyExists,
     BlobNotFound,
     ConditionNotMet,
+    ContainerAlreadyExists,
     ContainerNotFound,
     DirectoryNotEmpty,
     FilesystemNotFound,
@@ -30,6 +31,7 @@ pub(crate) enum Code {
     InvalidUri,
     InvalidXmlDocument,
     InvalidXmlNodeValue,
+    KeyBasedAuthenticationNotPermitted,
     MissingRequiredXmlNode,
     NoAuthenticationInformation,
     NotImplemented,
@@ -41,7 +43,7 @@ pub(crate) enum Code {
 }
 
 /// Status, name on the wire and sentence of every code, in the order of the enum.
-const ROWS: [(Code, u16, &str, &str); 28] = [
+const ROWS: [(Code, u16, &str, &str); 30] = [
     (
         Code::AuthenticationFailed,
         403,
@@ -90,6 +92,12 @@ const ROWS: [(Code, u16, &str, &str); 28] = [
         412,
         "ConditionNotMet",
         "The condition specified using HTTP conditional header(s) is not met.",
+    ),
+    (
+        Code::ContainerAlreadyExists,
+        409,
+        "ContainerAlreadyExists",
+        "The specified container already exists.",
     ),
     (
         Code::ContainerNotFound,
@@ -164,6 +172,12 @@ const ROWS: [(Code, u16, &str, &str); 28] = [
         400,
         "InvalidXmlNodeValue",
         "The value for one of the XML nodes is not in the correct format.",
+    ),
+    (
+        Code::KeyBasedAuthenticationNotPermitted,
+        403,
+        "KeyBasedAuthenticationNotPermitted",
+        "Key based authentication is not permitted on this storage account.",
     ),
     (
         Code::MissingRequiredXmlNode,

@@ -3,10 +3,12 @@
 //! | file | holds |
 //! |---|---|
 //! | `request` | one request, parsed |
-//! | `access` | what it may do: SAS or bearer, intersected with the principal's roles |
+//! | `access` | what it may do: SAS or bearer, intersected with the principal's roles, or a key |
 //! | `sas` | the user-delegation SAS as the service sees it; independent of `domain::sas` |
+//! | `shared_key` | requests signed with an account key; independent of the broker, too |
 //! | `delegation_key` | keys issued, looked up, revoked |
 //! | `operations`, `conditions`, `listing` | the blob endpoint's work |
+//! | `service` | accounts and containers themselves, which take an account key |
 //! | `paths` | the dfs endpoint's work |
 //! | `container` | the stored state |
 //! | `errors`, `xml` | Azure's words |
@@ -24,15 +26,18 @@ mod operations;
 mod paths;
 mod request;
 mod sas;
+mod service;
+mod shared_key;
 mod xml;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{DATE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use actix_web::http::header::{DATE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::web::{self, Bytes, Data, PayloadConfig, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
+use time::OffsetDateTime;
 use url::Url;
 use uuid::Uuid;
 
@@ -41,7 +46,7 @@ pub(super) use self::container::{Account, Content, Properties};
 use self::delegation_key::KeyId;
 use self::errors::{BlobError, Code};
 use self::request::{Call, Door};
-use super::fault::Endpoint;
+use super::fault::{Endpoint, Strike};
 use super::random;
 use super::spec::AccountSpec;
 use super::world::World;
@@ -59,10 +64,14 @@ pub(super) struct Storage {
 }
 
 impl Storage {
-    pub(super) fn new([blob, plain_blob, dfs]: [Url; 3], accounts: Vec<AccountSpec>) -> Self {
+    pub(super) fn new(
+        [blob, plain_blob, dfs]: [Url; 3],
+        accounts: Vec<AccountSpec>,
+        now: OffsetDateTime,
+    ) -> Self {
         let accounts = accounts
             .into_iter()
-            .map(|spec| (spec.name.clone(), Account::new(spec)));
+            .map(|spec| (spec.name.clone(), Account::new(spec, now)));
         Self {
             blob,
             plain_blob,
@@ -114,20 +123,42 @@ async fn serve(
         xml::http_date(world.now())
     );
     let call = Call::parse(&http, door);
-    let endpoint = match &call {
-        Ok(call) if Operation::of(call) == Operation::GetUserDelegationKey => {
-            Endpoint::DelegationKey
+    let endpoint = call.as_ref().map_or(Endpoint::Data, endpoint);
+    let strike = world.faults.strike(endpoint).await;
+    world.settle();
+    let unseen = match strike {
+        Strike::Work => None,
+        Strike::Answer(answer) => return answer,
+        Strike::WorkUnseen(seen) => Some(seen),
+        Strike::WorkLater(_, seen) => return seen.answer().await,
+        Strike::Throttle(limit) => {
+            let mut busy = BlobError::from(Code::ServerBusy).response(door, &stamp);
+            if let Some(seconds) = limit.retry_after_seconds {
+                busy.headers_mut()
+                    .insert(RETRY_AFTER, HeaderValue::from(seconds));
+            }
+            return busy;
         }
-        _ => Endpoint::Data,
     };
-    if let Some(answer) = world.faults.meet(endpoint).await {
-        return answer;
-    }
     let body = body.map_err(|_| BlobError::from(Code::RequestBodyTooLarge));
     let answer = call.and_then(|call| perform(&world, &call, body?));
     let mut answer = answer.unwrap_or_else(|error| error.response(door, &stamp));
+    if let Some(seen) = unseen {
+        return seen.answer().await;
+    }
     stamp_headers(&world, &http, &request_id.to_string(), &mut answer);
     answer
+}
+
+/// Which calls this one is counted with.
+fn endpoint(call: &Call<'_>) -> Endpoint {
+    if Operation::of(call) == Operation::GetUserDelegationKey {
+        Endpoint::DelegationKey
+    } else if shared_key::credentials(call).is_some() {
+        Endpoint::SharedKey
+    } else {
+        Endpoint::Data
+    }
 }
 
 /// Headers of every answer. `Date` is the simulated time.
@@ -234,6 +265,9 @@ fn perform(world: &World, call: &Call<'_>, body: Bytes) -> Result<HttpResponse, 
     let account = accounts
         .get_mut(&call.account)
         .ok_or(Code::ResourceNotFound)?;
+    if account.resource.network_denies() {
+        return Err(Code::AuthorizationFailure.into());
+    }
     if operation == Operation::GetUserDelegationKey {
         return get_user_delegation_key(world, call, account, &body);
     }
@@ -261,7 +295,10 @@ fn perform(world: &World, call: &Call<'_>, body: Bytes) -> Result<HttpResponse, 
         Operation::AppendPath => paths::append(account, call, &access, &body),
         Operation::FlushPath => paths::flush(account, call, &access, now),
         Operation::DeletePath => paths::delete(account, call, &access),
-        // Containers are made and removed by management, never with a user-delegation SAS.
+        Operation::Management if access.by_account_key => {
+            service::manage(account, call, &world.storage.blob, now)
+        }
+        // Accounts and containers themselves take a key, never a user-delegation SAS.
         Operation::Management if access.signed_version.is_some() => {
             Err(Code::AuthorizationFailure.into())
         }

@@ -1,4 +1,4 @@
-//! How the simulated Azure Storage checks a bearer token: signature, issuer, audience, times.
+//! How the simulated Azure services check a bearer token: signature, issuer, audience, times.
 //!
 //! This is the *service's* side. The broker has its own verifier in `domain::caller`; the two
 //! share nothing, so that a mistake in one is seen by the other.
@@ -11,11 +11,11 @@ use url::Url;
 use uuid::Uuid;
 
 use super::super::spec::TokenVersion;
-use super::directory;
+use super::directory::AzureService;
 use super::keys::KeyRing;
 use super::tokens;
 
-/// The principal behind a bearer token that storage accepted.
+/// The principal behind a bearer token that a service accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bearer {
     /// `tid`.
@@ -24,13 +24,42 @@ pub(crate) struct Bearer {
     pub(crate) object_id: Uuid,
 }
 
-/// Accepts a token for Azure Storage, or `None`; the service does not say what it disliked.
+/// Why a token was not accepted. Storage does not tell the two apart; ARM and the vaults do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BearerRefusal {
+    /// It was good until some time ago.
+    Expired,
+    /// Anything else.
+    Invalid,
+}
+
+/// Accepts a token for one of Azure's services.
 pub(super) fn verify(
     token: &str,
+    service: AzureService,
     keys: &KeyRing,
     authority: &Url,
     now: OffsetDateTime,
-) -> Option<Bearer> {
+) -> Result<Bearer, BearerRefusal> {
+    let accepted = read(token, service, keys, authority).ok_or(BearerRefusal::Invalid)?;
+    let now = now.unix_timestamp();
+    if now >= accepted.expires {
+        Err(BearerRefusal::Expired)
+    } else if now < accepted.not_before {
+        Err(BearerRefusal::Invalid)
+    } else {
+        Ok(accepted.bearer)
+    }
+}
+
+/// A token in which everything but the time is right.
+struct Accepted {
+    bearer: Bearer,
+    not_before: i64,
+    expires: i64,
+}
+
+fn read(token: &str, service: AzureService, keys: &KeyRing, authority: &Url) -> Option<Accepted> {
     let (message, signature) = token.rsplit_once('.')?;
     let (header, payload) = message.split_once('.')?;
     let header = object(header)?;
@@ -53,9 +82,12 @@ pub(super) fn verify(
         .any(|version| {
             text("iss") == Some(tokens::issuer(authority, bearer.tenant_id, version).as_str())
         });
-    let now = now.unix_timestamp();
-    let timely = seconds("nbf")? <= now && now < seconds("exp")?;
-    (issued_by_us && timely && directory::is_storage(text("aud")?)).then_some(bearer)
+    let accepted = Accepted {
+        bearer,
+        not_before: seconds("nbf")?,
+        expires: seconds("exp")?,
+    };
+    (issued_by_us && service.is(text("aud")?)).then_some(accepted)
 }
 
 fn object(part: &str) -> Option<Map<String, Value>> {

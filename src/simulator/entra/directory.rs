@@ -11,10 +11,47 @@ use uuid::{Uuid, uuid};
 
 use super::super::spec::{ApiSpec, ApplicationSpec, TenantSpec, TokenVersion, UserSpec};
 
-/// Client id of Azure Storage itself, the same in every tenant.
-const STORAGE_CLIENT_ID: Uuid = uuid!("e406a681-f3d4-42a8-90b6-c2b029497af1");
-/// Application id URI of Azure Storage, without the trailing slash some clients add.
-const STORAGE_URI: &str = "https://storage.azure.com";
+/// A service of Azure itself that tokens can be asked for, the same in every tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AzureService {
+    /// The data plane of storage.
+    Storage,
+    /// Azure Resource Manager.
+    Arm,
+    /// The data plane of Key Vault.
+    Vault,
+}
+
+impl AzureService {
+    const ALL: [Self; 3] = [Self::Storage, Self::Arm, Self::Vault];
+
+    /// The client id of its registration.
+    fn client_id(self) -> Uuid {
+        match self {
+            Self::Storage => uuid!("e406a681-f3d4-42a8-90b6-c2b029497af1"),
+            Self::Arm => uuid!("797f4846-ba00-4fd7-ba43-dac1f8f63013"),
+            Self::Vault => uuid!("cfa8b339-82a2-471a-a3c9-0fc0be7a4093"),
+        }
+    }
+
+    /// Its application id URIs, without the trailing slash some clients add.
+    fn uris(self) -> &'static [&'static str] {
+        match self {
+            Self::Storage => &["https://storage.azure.com"],
+            Self::Arm => &[
+                "https://management.azure.com",
+                "https://management.core.windows.net",
+            ],
+            Self::Vault => &["https://vault.azure.net"],
+        }
+    }
+
+    /// Whether this audience or resource identifier means the service.
+    pub(super) fn is(self, identifier: &str) -> bool {
+        self.uris().contains(&identifier.trim_end_matches('/'))
+            || Uuid::try_parse(identifier) == Ok(self.client_id())
+    }
+}
 
 /// All tenants.
 pub(super) struct Directory {
@@ -69,18 +106,19 @@ pub(super) fn has_secret(application: &ApplicationSpec, shown: &str) -> bool {
         .any(|secret| secret_equals(secret, shown))
 }
 
-/// The resource that answers to `identifier`: a client id, an application id URI, or one of Azure
-/// Storage's names.
+/// The resource that answers to `identifier`: a client id, an application id URI, or one of the
+/// names of Azure's own services.
 pub(super) fn resource(tenant: &TenantSpec, identifier: &str) -> Option<Resource> {
-    if is_storage(identifier) {
+    let mut services = AzureService::ALL.into_iter();
+    if let Some(service) = services.find(|service| service.is(identifier)) {
         let api = ApiSpec {
-            app_id_uri: STORAGE_URI.into(),
+            app_id_uri: service.uris()[0].into(),
             accepted_token_version: TokenVersion::V1,
             scopes: vec!["user_impersonation".into()],
             ..ApiSpec::default()
         };
         return Some(Resource {
-            client_id: STORAGE_CLIENT_ID,
+            client_id: service.client_id(),
             api,
         });
     }
@@ -93,12 +131,6 @@ pub(super) fn resource(tenant: &TenantSpec, identifier: &str) -> Option<Resource
             api: api.clone(),
         })
     })
-}
-
-/// Whether this audience or resource identifier means Azure Storage.
-pub(super) fn is_storage(identifier: &str) -> bool {
-    identifier.trim_end_matches('/') == STORAGE_URI
-        || Uuid::try_parse(identifier) == Ok(STORAGE_CLIENT_ID)
 }
 
 /// The app roles of a principal: its own and those of its groups, sorted, each once.

@@ -6,11 +6,11 @@
 //! | `grants` | the token endpoint's decision |
 //! | `tokens` | the claims of a v1 and a v2 token |
 //! | `keys` | the signing keys, the key set, forged signatures for tests |
-//! | `bearer` | how the simulated storage checks a token |
+//! | `bearer` | how the simulated services check a token |
 //! | `errors` | AADSTS codes and their JSON |
 //! | `endpoints` | HTTP |
 //!
-//! Never here: anything about storage accounts. Start reading at `endpoints`.
+//! Never here: anything about storage accounts or vaults. Start reading at `endpoints`.
 
 mod bearer;
 mod directory;
@@ -25,7 +25,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use time::OffsetDateTime;
 use url::Url;
 
-pub(super) use self::bearer::Bearer;
+pub(super) use self::bearer::{Bearer, BearerRefusal};
+pub(super) use self::directory::AzureService;
 use self::directory::Directory;
 pub(super) use self::endpoints::configure;
 use self::keys::KeyRing;
@@ -64,8 +65,13 @@ impl Entra {
             .sign(&claims, &token.header_overrides, with_x5t, &token.signature)
     }
 
-    /// Checks a bearer token shown to Azure Storage.
-    pub(super) fn storage_bearer(&self, token: &str, now: OffsetDateTime) -> Option<Bearer> {
-        bearer::verify(token, &self.keys(), &self.authority, now)
+    /// Checks a bearer token shown to one of Azure's services.
+    pub(super) fn bearer(
+        &self,
+        token: &str,
+        service: AzureService,
+        now: OffsetDateTime,
+    ) -> Result<Bearer, BearerRefusal> {
+        bearer::verify(token, service, &self.keys(), &self.authority, now)
     }
 }

@@ -2,8 +2,14 @@
 //! server of chosen answers where the other side has to misbehave.
 
 mod answers;
+mod arm;
 mod delegation_key;
 mod entra;
+mod key_proof;
+mod key_vault;
+mod rotation;
+mod rotation_story;
+mod script;
 
 use std::{
     io::Write,
@@ -34,6 +40,10 @@ struct SharedClock(AtomicI64);
 impl SharedClock {
     fn at(now: OffsetDateTime) -> Arc<Self> {
         Arc::new(Self(AtomicI64::new(now.unix_timestamp())))
+    }
+
+    fn set(&self, now: OffsetDateTime) {
+        self.0.store(now.unix_timestamp(), SeqCst);
     }
 
     fn for_simulator(self: &Arc<Self>) -> SimClock {

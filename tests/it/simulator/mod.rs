@@ -1,12 +1,15 @@
 //! The simulated Azure, over its sockets: with plain requests, and with the official Rust clients
 //! that keep it honest. The token check itself is tested as a table beside its code.
 
+mod arm;
 mod data;
 mod delegation_key;
 mod dfs;
 mod entra;
 mod fault;
 mod rights;
+mod shared_key;
+mod vault;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

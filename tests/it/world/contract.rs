@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use sas_broker::http::{openapi, problem::KINDS};
+use sas_broker::http::{fallback::METHODS, openapi, problem::KINDS};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -19,7 +19,7 @@ pub(super) fn check(method: &str, path: &str, answer: &Answer) {
     let place = format!("{method} {path} -> {}: {}", answer.status, answer.text);
     let id = answer.header("x-request-id");
     assert!(Uuid::try_parse(id).is_ok(), "x-request-id {id:?}: {place}");
-    let operation = &DOCUMENT["paths"][path][method.to_ascii_lowercase()];
+    let operation = &DOCUMENT["paths"][template(path)][method.to_ascii_lowercase()];
     let described = &operation["responses"][answer.status.to_string()];
     if described.is_null() {
         assert!(
@@ -37,6 +37,17 @@ pub(super) fn check(method: &str, path: &str, answer: &Answer) {
             &described.unwrap_or_else(|| panic!("{media_type} not told: {place}"))["schema"];
         matches(schema, &answer.body, "$").unwrap_or_else(|error| panic!("{error}: {place}"));
     }
+}
+
+/// The described path that this one is an instance of.
+fn template(path: &str) -> &str {
+    let fits = |template: &&str| {
+        let (wanted, given) = (template.split('/'), path.split('/'));
+        wanted.clone().count() == given.clone().count()
+            && wanted.zip(given).all(|(w, g)| w == g || w.starts_with('{'))
+    };
+    let known = METHODS.iter().map(|(template, _)| *template);
+    known.into_iter().find(fits).unwrap_or(path)
 }
 
 fn problem(answer: &Answer, place: &str) {

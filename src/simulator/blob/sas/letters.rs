@@ -33,6 +33,9 @@ impl Letters {
     /// No letter at all.
     pub(crate) const NONE: Self = Self(0);
 
+    /// Every letter there is: what an account key may do.
+    pub(crate) const ALL: Self = Self((1 << ROWS.len()) - 1);
+
     /// The set of these letters, in any order. Letters that do not exist are not in the set.
     pub(crate) fn of(letters: &str) -> Self {
         let bit = |letter| {
