@@ -26,7 +26,10 @@
 //! | [`http`] | actix-web: extractors, `v1/` handlers, the only status table | `app`, `domain`, `ports`, `journal` |
 //! | [`journal`] | the group-commit writer and the search follower | `ports`, `domain` |
 //! | [`storage`] | sqlx adapters: SQLite (embedded default) and PostgreSQL (several replicas) | `ports`, `domain` |
-//! | [`azure`] | adapters to Entra and Blob storage; wire types never leave this room | `ports`, `domain` |
+//! | [`azure`] | adapters to Entra and Blob storage; wire types never leave this room | `ports`, `domain`, `web` |
+//! | [`webhook`] | the adapter that tells a webhook about rotations | `ports`, `domain`, `web` |
+//! | [`metrics`] | Prometheus metrics, and the listener of their own | `ports`, `domain` |
+//! | [`web`] | builds every HTTP client | nothing of ours |
 //! | [`simulator`] | Entra and Blob on loopback, keeping real state, for a laptop and the tests | nothing of ours |
 //! | [`config`] | typed sections, validated at start | `domain` |
 //! | [`cli`] | one file per command; `compose` is the only place that wires adapters together | everything |
@@ -45,6 +48,7 @@ pub mod config;
 pub mod domain;
 pub mod http;
 pub mod journal;
+pub mod metrics;
 pub mod ports;
 pub mod simulator;
 pub mod storage;
@@ -52,3 +56,5 @@ pub mod system;
 pub mod telemetry;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod web;
+pub mod webhook;

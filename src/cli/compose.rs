@@ -1,5 +1,7 @@
 //! The only place that wires adapters together.
 
+mod signals;
+
 use std::{collections::HashMap, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use actix_web::{
@@ -13,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+pub use self::signals::Signals;
 use super::Failure;
 use crate::{
     app::{
@@ -23,7 +26,6 @@ use crate::{
         credential::{CredentialSpec, Surroundings, credential},
         delegation_key::BlobKeys,
         entra::EntraKeySource,
-        http::{Route, client},
     },
     config::{
         Config,
@@ -41,10 +43,11 @@ use crate::{
         state::State,
     },
     journal::{Journal, Limits as JournalLimits, follower::Follower},
-    ports::{Clock, Entropy, JournalReader, JournalStore, PolicyStore},
+    ports::{Clock, Entropy, JournalReader, JournalStore, PolicyStore, Rotations},
     storage::{Store, StoreOptions},
     system::{SystemClock, SystemEntropy},
     telemetry,
+    web::{Route, client},
 };
 
 /// How often the role table's version is asked for, so that new grants count without waiting for a
@@ -127,6 +130,7 @@ pub struct Broker {
     journal: Arc<Journal>,
     follower: Follower,
     background: CancellationToken,
+    signals: Signals,
 }
 
 impl Broker {
@@ -139,6 +143,8 @@ impl Broker {
         let journal = Arc::new(open_journal(Arc::clone(&store), &ambient));
         let background = CancellationToken::new();
         let state = state(config, &ambient, &store, &journal, &background).await?;
+        let records = Arc::clone(&store) as Arc<dyn Rotations>;
+        let signals = Signals::start(config, &ambient, records, &state.issuer.policy)?;
         let (server, addresses) = serve(Data::new(state), &listen(config))
             .map_err(|error| format!("server.listen {}: {error}", config.server.listen))?;
         let address = *addresses.first().ok_or("the listener has no address")?;
@@ -155,6 +161,7 @@ impl Broker {
             journal,
             follower,
             background,
+            signals,
         })
     }
 
@@ -162,6 +169,18 @@ impl Broker {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What tells others about rotations.
+    #[must_use]
+    pub const fn signals(&self) -> &Signals {
+        &self.signals
+    }
+
+    /// Where the metrics are served, if they are.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.signals.metrics_address()
     }
 
     /// Waits until the listener ends by itself, which it does only by a failure.
@@ -174,6 +193,7 @@ impl Broker {
     pub async fn stop(self) {
         self.server.stop(true).await;
         self.background.cancel();
+        self.signals.stop().await;
         self.follower.stop().await;
         self.journal.close().await;
     }

@@ -28,10 +28,11 @@ use url::Url;
 use uuid::Uuid;
 
 use self::{assertion::SignedAssertion, steady::Steady};
-use super::http::{sdk_options, with_causes};
+use super::http::sdk_options;
 use crate::{
     domain::ids::TenantId,
     ports::{Clock, Entropy},
+    web::with_causes,
 };
 
 /// One identity, with what it needs to sign in.
