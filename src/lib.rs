@@ -38,7 +38,10 @@
 //! | [`scheduler`] | the lease's ticks: which accounts are due; decides nothing | `app`, `domain`, `ports` |
 //! | [`journal`] | the group-commit writer and the search follower | `ports`, `domain` |
 //! | [`storage`] | sqlx adapters: SQLite (embedded default) and PostgreSQL (several replicas) | `ports`, `domain` |
-//! | [`azure`] | adapters to Entra, ARM, Key Vault and Blob storage; wire types never leave this room | `ports`, `domain` |
+//! | [`azure`] | adapters to Entra, ARM, Key Vault and Blob storage; wire types never leave this room | `ports`, `domain`, `web` |
+//! | [`webhook`] | the adapter that tells a webhook about rotations | `ports`, `domain`, `web` |
+//! | [`metrics`] | Prometheus metrics, and the listener of their own | `ports`, `domain` |
+//! | [`web`] | builds every HTTP client | nothing of ours |
 //! | [`simulator`] | Entra, ARM, Blob and Key Vault on loopback, keeping real state, for a laptop and the tests | nothing of ours |
 //! | [`config`] | typed sections, validated at start | `domain` |
 //! | [`cli`] | one file per command; `compose` is the only place that wires adapters together | everything |
@@ -57,6 +60,7 @@ pub mod config;
 pub mod domain;
 pub mod http;
 pub mod journal;
+pub mod metrics;
 pub mod ports;
 pub mod scheduler;
 pub mod simulator;
@@ -65,3 +69,5 @@ pub mod system;
 pub mod telemetry;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod web;
+pub mod webhook;

@@ -21,8 +21,8 @@ use crate::domain::{
 mod rotation;
 
 pub use self::rotation::{
-    AccountKey, KeyProof, Lease, NewVersion, NotAccepted, Notifier, OUTSIDE_CALL_TIMEOUT,
-    OutsideError, Proof, Rotations, StepMeter, StorageAccounts, Vault,
+    AccountKey, KeyProof, Lease, NOTIFY_TIMEOUT, NewVersion, NotAccepted, Notifier,
+    OUTSIDE_CALL_TIMEOUT, OutsideError, Proof, Rotations, StepMeter, StorageAccounts, Vault,
 };
 
 /// The one source of the current instant.

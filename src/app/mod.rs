@@ -7,6 +7,7 @@ pub mod access;
 pub mod apply;
 pub mod authenticate;
 mod backoff;
+pub mod deliver;
 pub mod explain;
 mod flight;
 pub mod idempotency;

@@ -8,13 +8,14 @@ use serde_json::Value;
 use tracing::debug;
 use url::Url;
 
-use super::http::{read_bounded, with_causes};
+use super::http::read_bounded;
 use crate::{
     domain::{
         caller::{IssuerKeys, KeyMembers, SigningKey, TokenVersion},
         ids::TenantId,
     },
     ports::{KeySource, KeySourceError},
+    web::with_causes,
 };
 
 /// Longest answer that is read, in bytes; Entra's key sets, certificates included, have about 20 KiB.

@@ -1,6 +1,7 @@
 //! The only place that wires adapters together.
 
 mod credentials;
+mod signals;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -15,6 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use self::credentials::credentials;
+pub use self::signals::Signals;
 use super::Failure;
 use crate::{
     app::{
@@ -28,7 +30,6 @@ use crate::{
         credential::Credentials,
         delegation_key::BlobKeys,
         entra::EntraKeySource,
-        http::{Route, client},
     },
     config::{
         Config,
@@ -49,6 +50,7 @@ use crate::{
     storage::{Store, StoreOptions},
     system::{SystemClock, SystemEntropy},
     telemetry,
+    web::{Route, client},
 };
 
 /// How often the role table's version is asked for, so that new grants count without waiting for a
@@ -133,6 +135,7 @@ pub struct Broker {
     background: CancellationToken,
     /// What goes on although its request has ended, and must be recorded.
     tasks: TaskTracker,
+    signals: Signals,
 }
 
 impl Broker {
@@ -146,6 +149,8 @@ impl Broker {
         let background = CancellationToken::new();
         let tasks = TaskTracker::new();
         let state = state(config, &ambient, &store, &journal, &background, &tasks).await?;
+        let records = Arc::clone(&store) as Arc<dyn Rotations>;
+        let signals = Signals::start(config, &ambient, records, &state.issuer.policy)?;
         let (server, addresses) = serve(Data::new(state), &listen(config))
             .map_err(|error| format!("server.listen {}: {error}", config.server.listen))?;
         let address = *addresses.first().ok_or("the listener has no address")?;
@@ -163,6 +168,7 @@ impl Broker {
             follower,
             background,
             tasks,
+            signals,
         })
     }
 
@@ -170,6 +176,18 @@ impl Broker {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What tells others about rotations.
+    #[must_use]
+    pub const fn signals(&self) -> &Signals {
+        &self.signals
+    }
+
+    /// Where the metrics are served, if they are.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.signals.metrics_address()
     }
 
     /// Waits until the listener ends by itself, which it does only by a failure.
@@ -184,6 +202,7 @@ impl Broker {
         self.tasks.close();
         self.tasks.wait().await;
         self.background.cancel();
+        self.signals.stop().await;
         self.follower.stop().await;
         self.journal.close().await;
     }

@@ -59,6 +59,7 @@ impl Config {
         self.check_database(&mut report);
         self.check_issuing(&mut report);
         self.check_credentials(&mut report);
+        self.check_signals(&mut report);
         report.unless(
             EnvFilter::try_new(&self.log.filter).is_ok(),
             "log.filter",
@@ -268,6 +269,30 @@ impl Config {
             known,
             "issuing.privileged_permissions",
             "may hold the letters y, o, p and i only",
+        );
+    }
+
+    fn check_signals(&self, report: &mut Report) {
+        let metrics = self.metrics.as_ref();
+        report.unless(
+            metrics
+                .is_none_or(|metrics| metrics.listen.ip().is_loopback() || metrics.beyond_loopback),
+            "metrics.listen",
+            "anybody who reaches the address could read account names and states: keep it on \
+             loopback, or set beyond_loopback = true if only Prometheus can reach it",
+        );
+        let Some(webhook) = &self.webhook else {
+            return;
+        };
+        report.unless(
+            webhook.secret_file.is_some() != webhook.secret_env.is_some(),
+            "webhook.secret_file",
+            "give exactly one of secret_file and secret_env",
+        );
+        report.unless(
+            webhook.former_secret_file.is_none() || webhook.former_secret_env.is_none(),
+            "webhook.former_secret_file",
+            "give former_secret_file or former_secret_env or neither, but not both",
         );
     }
 

@@ -239,6 +239,69 @@ mod tests {
         assert!(!error.contains("hunter2"), "{error}");
     }
 
+    /// The example with the sections that it leaves out, and one line of them changed.
+    fn with_signals(good: &str, bad: &str) -> Result<Config, LoadError> {
+        let begins =
+            |line: &str| line.starts_with("# [metrics]") || line.starts_with("# [webhook]");
+        let mut inside = false;
+        let lines: Vec<_> = EXAMPLE
+            .lines()
+            .map(|line| {
+                inside = begins(line) || inside && line.starts_with("# ");
+                line.strip_prefix("# ").filter(|_| inside).unwrap_or(line)
+            })
+            .collect();
+        let text = lines.join("\n");
+        assert!(text.contains(good), "the example no longer holds {good}");
+        Config::from_toml(&text.replace(good, bad))
+    }
+
+    #[test]
+    fn the_sections_that_the_example_leaves_out_are_valid_too() {
+        let config = with_signals("", "").unwrap();
+        assert_eq!(config.metrics.unwrap().listen.port(), 9464);
+        let webhook = config.webhook.unwrap();
+        assert_eq!(webhook.url.to_string(), "https://hooks.example.com");
+        assert_eq!(webhook.source.as_str(), "urn:sas-broker");
+    }
+
+    #[test]
+    fn problems_of_signals_name_the_key_and_quote_no_address() {
+        let secret_file = "secret_file = \"/etc/sas-broker/webhook-secret\"";
+        let address = "https://hooks.example.com/sas-broker";
+        for (good, bad, key) in [
+            ("127.0.0.1:9464", "0.0.0.0:9464", "metrics.listen"),
+            ("127.0.0.1:9464", "9464", "metrics.listen"),
+            ("beyond_loopback", "beyond", "beyond"),
+            (address, "http://hooks.example.com/canary", "webhook.url"),
+            (
+                address,
+                "https://ada:canary@hooks.example.com",
+                "webhook.url",
+            ),
+            (address, "canary", "webhook.url"),
+            ("urn:sas-broker", "not a source", "webhook.source"),
+            (secret_file, "", "webhook.secret_file"),
+            (
+                secret_file,
+                "secret_file = \"a\"\nsecret_env = \"B\"",
+                "webhook.secret_file",
+            ),
+            (
+                secret_file,
+                "secret_file = \"a\"\nformer_secret_file = \"b\"\nformer_secret_env = \"C\"",
+                "webhook.former_secret_file",
+            ),
+        ] {
+            let error = with_signals(good, bad).unwrap_err().to_string();
+            assert!(error.contains(key), "{key}: {error}");
+            assert!(!error.contains("canary"), "{error}");
+        }
+        let anywhere = "0.0.0.0:9464\"\nbeyond_loopback = true #";
+        let allowed = with_signals("127.0.0.1:9464\"\nbeyond_loopback = false", anywhere);
+        assert!(allowed.is_ok(), "{allowed:?}");
+    }
+
     #[test]
     fn secrets_are_not_shown() {
         let text = EXAMPLE.replace(

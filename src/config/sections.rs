@@ -18,6 +18,7 @@ use crate::domain::{
     permit::AccessRules,
     sas::ServiceVersion,
     validity::{LIFETIME_SECONDS_DEFAULT, LIFETIME_SECONDS_MAX, LIFETIME_SECONDS_MIN, Limits},
+    webhook::{EventSource, WebhookUrl},
 };
 
 /// One of a few words. The `config` crate's own reading of an enum does not say which there are.
@@ -50,6 +51,10 @@ pub struct Config {
     pub issuing: Issuing,
     /// The broker's own identities, by the name that accounts refer to.
     pub credentials: BTreeMap<SigningIdentity, Credential>,
+    /// Prometheus metrics; none if it is left out.
+    pub metrics: Option<Metrics>,
+    /// Who is told about rotations; nobody if it is left out.
+    pub webhook: Option<Webhook>,
     /// The log.
     #[serde(default)]
     pub log: Log,
@@ -328,6 +333,36 @@ pub enum Credential {
     },
     /// Whoever is signed in to `az` or `azd` on this machine.
     Developer,
+}
+
+/// Prometheus metrics.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Address and port of their own listener.
+    pub listen: SocketAddr,
+    /// Only Prometheus can reach the address, so it may be another than loopback.
+    #[serde(default)]
+    pub beyond_loopback: bool,
+}
+
+/// The webhook that is told about rotations.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    /// Where events are sent.
+    pub url: WebhookUrl,
+    /// File that holds the secret that signs them.
+    pub secret_file: Option<PathBuf>,
+    /// Environment variable that holds it.
+    pub secret_env: Option<String>,
+    /// While the secret is being replaced: file that holds the former one, which signs as well.
+    pub former_secret_file: Option<PathBuf>,
+    /// Environment variable that holds it.
+    pub former_secret_env: Option<String>,
+    /// The events' `source`.
+    #[serde(default)]
+    pub source: EventSource,
 }
 
 /// The log.

@@ -22,3 +22,4 @@ pub mod sas;
 pub mod snapshot;
 pub mod time_text;
 pub mod validity;
+pub mod webhook;

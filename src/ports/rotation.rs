@@ -222,10 +222,14 @@ pub trait Rotations: Send + Sync {
 #[error("the webhook did not accept the event: {0}")]
 pub struct NotAccepted(pub String);
 
+/// Longest that it takes to tell the webhook of one event: a receiver that is alive answers at once,
+/// and does its work later.
+pub const NOTIFY_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The webhook that is told about rotations.
 #[async_trait]
 pub trait Notifier: Send + Sync {
-    /// Sends one event, within a bounded time. The receiver may see it again.
+    /// Sends one event, within [`NOTIFY_TIMEOUT`]. The receiver may see it again.
     async fn send(&self, notification: &Notification) -> Result<(), NotAccepted>;
 }
 

@@ -30,10 +30,11 @@ use uuid::Uuid;
 
 pub(super) use self::one_audience::OneAudience;
 use self::{assertion::SignedAssertion, steady::Steady};
-use super::http::{sdk_options, with_causes};
+use super::http::sdk_options;
 use crate::{
     domain::ids::{SigningIdentity, TenantId},
     ports::{Clock, Entropy},
+    web::with_causes,
 };
 
 /// The configured credentials by the names that accounts refer to.

@@ -101,7 +101,7 @@ async fn an_assertion_is_signed_with_the_certificates_key() {
     let (clock, ..) = world();
     let clock = clock as Arc<dyn Clock>;
     let entropy = Arc::new(crate::system::SystemEntropy) as Arc<dyn Entropy>;
-    let client = crate::azure::http::client(None, crate::azure::http::Route::Direct).unwrap();
+    let client = crate::web::client(None, crate::web::Route::Direct).unwrap();
     let authority = "https://login.microsoftonline.com".parse().unwrap();
     let around = Surroundings {
         authority: &authority,

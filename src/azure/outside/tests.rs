@@ -202,7 +202,7 @@ async fn a_call_ends_in_time_and_only_a_request_that_left_is_unclear() {
     };
     let throttle = Throttle::new(Arc::new(FakeClock::at(NOW)), paces);
     let url: Url = "https://arm.example/x".parse().unwrap();
-    let web = crate::azure::http::client(None, crate::azure::http::Route::Environment).unwrap();
+    let web = crate::web::client(None, crate::web::Route::Environment).unwrap();
     let silent = Arc::new(Silent::default());
     let mut options = sdk::mutations(&web, &url);
     options.transport = Some(azure_core::http::Transport::new(silent.clone()));

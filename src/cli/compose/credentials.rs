@@ -6,12 +6,10 @@ use secrecy::SecretString;
 
 use super::Ambient;
 use crate::{
-    azure::{
-        credential::{CredentialSpec, Credentials, Surroundings, credential},
-        http::{Route, client},
-    },
+    azure::credential::{CredentialSpec, Credentials, Surroundings, credential},
     cli::Failure,
     config::{Config, sections::Credential},
+    web::{Route, client},
 };
 
 /// Every configured credential, by its name.

@@ -21,10 +21,10 @@ use std::{
 
 use reqwest::Client;
 use sas_broker::{
-    azure::http::{Route, client},
     domain::ids::TenantId,
     ports::{Clock, Entropy},
     simulator::{Running, SimClock, Simulator, Spec},
+    web::{Route, client},
 };
 use tempfile::NamedTempFile;
 use time::{OffsetDateTime, macros::datetime};
