@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{
     domain::{
-        audit::{Action, AuditEvent},
+        audit::{Action, Actor, AuditEvent},
+        caller::Caller,
         ids::{AccountName, InvalidName, Reason, RotationId},
         permit::{Context, Permit, RequestRotation},
         rotation::{KeyName, Rotation, RotationBatch, RotationState, RotationWrite, Trigger},
@@ -121,10 +122,57 @@ struct Fact {
 
 /// One request, as every round meets it.
 struct Asked<'a> {
-    context: &'a Context,
+    asker: Asker<'a>,
     account: &'a AccountName,
     order: &'a Order,
     idempotency: Option<&'a Idempotency>,
+}
+
+/// Who asks.
+enum Asker<'a> {
+    /// Somebody over HTTP.
+    Caller(&'a Context),
+    /// Somebody at the machine itself, who has no idempotency keys.
+    Console(Actor),
+}
+
+impl Asker<'_> {
+    fn actor(&self) -> Actor {
+        match self {
+            Self::Caller(context) => context.actor(),
+            Self::Console(actor) => actor.clone(),
+        }
+    }
+}
+
+impl Asked<'_> {
+    /// The caller with the idempotency key, if there is one.
+    fn key(&self) -> Option<(&Caller, &Idempotency)> {
+        match &self.asker {
+            Asker::Caller(context) => Some((context.caller.as_ref(), self.idempotency?)),
+            Asker::Console(_) => None,
+        }
+    }
+
+    fn event(&self, rotation: &Rotation) -> AuditEvent {
+        let (client, request_id) = match &self.asker {
+            Asker::Caller(context) => (context.client, Some(context.request_id)),
+            Asker::Console(_) => (None, None),
+        };
+        AuditEvent {
+            at: time_text::to_micros(rotation.requested_at),
+            actor: self.asker.actor(),
+            client,
+            request_id,
+            action: Action::RotationOpened {
+                account: rotation.account.clone(),
+                rotation: rotation.id,
+                trigger: rotation.trigger,
+                key: rotation.key,
+                reason: rotation.reason.clone(),
+            },
+        }
+    }
 }
 
 /// The use case.
@@ -155,17 +203,40 @@ impl RotationRequester {
         order: &Order,
         idempotency: Option<&Idempotency>,
     ) -> Result<Rotation, RequestError> {
-        let asked = Asked {
-            context: permit.context(),
+        self.ask(&Asked {
+            asker: Asker::Caller(permit.context()),
             account,
             order,
             idempotency,
-        };
+        })
+        .await
+    }
+
+    /// The same, for somebody at the machine itself.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn request_at_console(
+        &self,
+        actor: Actor,
+        account: &AccountName,
+        order: &Order,
+    ) -> Result<Rotation, RequestError> {
+        self.ask(&Asked {
+            asker: Asker::Console(actor),
+            account,
+            order,
+            idempotency: None,
+        })
+        .await
+    }
+
+    async fn ask(&self, asked: &Asked<'_>) -> Result<Rotation, RequestError> {
         for _ in 0..ROUNDS_MAX {
-            if let Some(answer) = self.former(&asked).await? {
+            if let Some(answer) = self.former(asked).await? {
                 return Ok(answer);
             }
-            if let Some(answer) = self.round(&asked).await? {
+            if let Some(answer) = self.round(asked).await? {
                 return Ok(answer);
             }
         }
@@ -174,10 +245,10 @@ impl RotationRequester {
 
     /// The rotation that the idempotency key stands for, if it was used before.
     async fn former(&self, asked: &Asked<'_>) -> Result<Option<Rotation>, RequestError> {
-        let Some(idempotency) = asked.idempotency else {
+        let Some((caller, idempotency)) = asked.key() else {
             return Ok(None);
         };
-        let (caller, now) = (&asked.context.caller, self.clock.now());
+        let now = self.clock.now();
         let fact = idempotency
             .former(caller, self.claims.as_ref(), now)
             .await?;
@@ -199,7 +270,7 @@ impl RotationRequester {
         }
         let rotation = self.rotation(asked).await?;
         let enactment = Enactment {
-            events: vec![event(asked.context, &rotation)],
+            events: vec![asked.event(&rotation)],
             batch: RotationBatch {
                 fence: None,
                 writes: vec![
@@ -236,7 +307,7 @@ impl RotationRequester {
             trigger,
             key,
             reason: reason.map(ToString::to_string),
-            requested_by: asked.context.actor().to_string(),
+            requested_by: asked.asker.actor().to_string(),
             requested_at: now,
             state: RotationState::Requested,
             detail: None,
@@ -298,8 +369,8 @@ impl RotationRequester {
         let fact = Fact {
             rotation: rotation.id,
         };
-        let claim = |key: &Idempotency| key.claim(&asked.context.caller, &fact, self.clock.now());
-        asked.idempotency.map(claim)
+        let (caller, key) = asked.key()?;
+        Some(key.claim(caller, &fact, self.clock.now()))
     }
 }
 
@@ -309,21 +380,5 @@ fn is_answer(open: &Rotation, wanted: &Rotation) -> bool {
     match wanted.trigger {
         Trigger::BreakGlass => open.trigger == Trigger::BreakGlass && open.key == wanted.key,
         _ => open.trigger != Trigger::BreakGlass,
-    }
-}
-
-fn event(context: &Context, rotation: &Rotation) -> AuditEvent {
-    AuditEvent {
-        at: time_text::to_micros(rotation.requested_at),
-        actor: context.actor(),
-        client: context.client,
-        request_id: Some(context.request_id),
-        action: Action::RotationOpened {
-            account: rotation.account.clone(),
-            rotation: rotation.id,
-            trigger: rotation.trigger,
-            key: rotation.key,
-            reason: rotation.reason.clone(),
-        },
     }
 }

@@ -1,6 +1,8 @@
 //! The only place that wires adapters together.
 
 mod credentials;
+mod parts;
+mod rotation;
 mod signals;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -15,22 +17,17 @@ use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
-use self::credentials::credentials;
-pub use self::signals::Signals;
+use self::parts::Parts;
+pub use self::{rotation::RotationProcess, signals::Signals};
 use super::Failure;
 use crate::{
     app::{
         access::AccessList, authenticate::Authenticator, explain::Explainer, issue::Issuer,
         issuer_keys::KeyCacheSettings, key_ring::KeyRing, mint::Mint, policy::PolicyCache,
         read_rotations::RotationReader, receive_events::EventReceiver,
-        request_rotation::RotationRequester, revoke_delegation_keys::KeyRevoker,
+        revoke_delegation_keys::KeyRevoker,
     },
-    azure::{
-        arm::{ArmAccounts, ArmOptions},
-        credential::Credentials,
-        delegation_key::BlobKeys,
-        entra::EntraKeySource,
-    },
+    azure::{credential::Credentials, delegation_key::BlobKeys, entra::EntraKeySource},
     config::{
         Config,
         sections::{GroupsClaim, Log, LogFormat, Tenant},
@@ -46,11 +43,11 @@ use crate::{
         state::State,
     },
     journal::{Journal, Limits as JournalLimits, follower::Follower},
-    ports::{Clock, Entropy, JournalReader, JournalStore, PolicyStore, Rotations, StorageAccounts},
+    ports::{Clock, Entropy, JournalReader, JournalStore, PolicyStore},
+    scheduler::Ticker,
     storage::{Store, StoreOptions},
     system::{SystemClock, SystemEntropy},
     telemetry,
-    web::{Route, client},
 };
 
 /// How often the role table's version is asked for, so that new grants count without waiting for a
@@ -136,6 +133,10 @@ pub struct Broker {
     /// What goes on although its request has ended, and must be recorded.
     tasks: TaskTracker,
     signals: Signals,
+    /// Rotates keys, if this process may.
+    ticker: Option<Ticker>,
+    /// How long a rotation under way may take at the end.
+    patience: Duration,
 }
 
 impl Broker {
@@ -144,31 +145,38 @@ impl Broker {
     /// # Errors
     /// With what could not be started, naming the key of the configuration where one is at fault.
     pub async fn start(config: &Config, ambient: Ambient) -> Result<Self, Failure> {
-        let store = Arc::new(open_store(config).await?);
-        let journal = Arc::new(open_journal(Arc::clone(&store), &ambient));
+        let parts = Parts::open(config, ambient).await?;
         let background = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let state = state(config, &ambient, &store, &journal, &background, &tasks).await?;
-        let records = Arc::clone(&store) as Arc<dyn Rotations>;
-        let signals = Signals::start(config, &ambient, records, &state.issuer.policy)?;
+        let state = state(config, &parts, &background, &tasks);
+        let signals = Signals::start(config, &parts)?;
+        let ticker = if config.rotation.enabled {
+            let (metrics, delivery) = (Arc::clone(&signals.metrics), Arc::clone(&signals.delivery));
+            let scheduler = rotation::scheduler(config, &parts, metrics, delivery);
+            Some(Ticker::start(scheduler).await?)
+        } else {
+            None
+        };
         let (server, addresses) = serve(Data::new(state), &listen(config))
             .map_err(|error| format!("server.listen {}: {error}", config.server.listen))?;
         let address = *addresses.first().ok_or("the listener has no address")?;
         info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
         let follower = Follower::start(
-            Arc::clone(&store) as Arc<dyn JournalReader>,
-            Arc::clone(&store) as Arc<dyn JournalStore>,
-            Arc::clone(&ambient.clock),
+            Arc::clone(&parts.store) as Arc<dyn JournalReader>,
+            Arc::clone(&parts.store) as Arc<dyn JournalStore>,
+            Arc::clone(&parts.ambient.clock),
         );
         Ok(Self {
             server: server.handle(),
             serving: spawn_server(server),
             address,
-            journal,
+            journal: parts.journal,
             follower,
             background,
             tasks,
             signals,
+            ticker,
+            patience: Duration::from_secs(config.server.shutdown_seconds),
         })
     }
 
@@ -201,6 +209,9 @@ impl Broker {
         self.server.stop(true).await;
         self.tasks.close();
         self.tasks.wait().await;
+        if let Some(ticker) = self.ticker {
+            ticker.stop(self.patience).await;
+        }
         self.background.cancel();
         self.signals.stop().await;
         self.follower.stop().await;
@@ -223,29 +234,31 @@ fn listen(config: &Config) -> Listen {
     }
 }
 
-async fn state(
+fn state(
     config: &Config,
-    ambient: &Ambient,
-    store: &Arc<Store>,
-    journal: &Arc<Journal>,
+    parts: &Parts,
     background: &CancellationToken,
     tasks: &TaskTracker,
-) -> Result<State, Failure> {
+) -> State {
+    let Parts {
+        ambient,
+        store,
+        journal,
+        policy,
+        web,
+        credentials,
+        arm,
+    } = parts;
     let Ambient { clock, entropy } = ambient;
-    let policy_store = Arc::clone(store) as Arc<dyn PolicyStore>;
-    let cloud = config.cloud.cloud();
-    let policy = Arc::new(PolicyCache::load(Arc::clone(&policy_store), cloud).await?);
-    keep_fresh(Arc::clone(&policy), background.clone());
-    let web = client(config.cloud.ca_file.as_deref(), Route::Environment)?;
-    let credentials = credentials(config, ambient, &web)?;
-    let keys = key_ring(config, ambient, &web, &credentials);
+    keep_fresh(Arc::clone(policy), background.clone());
+    let keys = key_ring(config, ambient, web, credentials);
     let limits = config.issuing.limits();
-    Ok(State {
-        authenticator: authenticator(config, ambient, &web, background),
+    State {
+        authenticator: authenticator(config, ambient, web, background),
         access_rules: config.entra.access_rules(),
         trusted_proxies: config.server.trusted_proxies.clone(),
         issuer: Issuer {
-            policy: Arc::clone(&policy),
+            policy: Arc::clone(policy),
             mint: Mint::new(
                 keys,
                 config.issuing.service_version,
@@ -257,36 +270,29 @@ async fn state(
             clock: Arc::clone(clock),
             entropy: Arc::clone(entropy),
         },
-        explainer: Explainer::new(Arc::clone(&policy), Arc::clone(clock), limits),
-        access_list: AccessList::new(Arc::clone(&policy), Arc::clone(clock)),
-        rotation_requester: RotationRequester {
-            policy: Arc::clone(&policy),
-            rotations: Arc::clone(store) as Arc<dyn Rotations>,
-            journal: Arc::clone(journal),
-            claims: Arc::clone(store) as Arc<dyn JournalStore>,
-            clock: Arc::clone(clock),
-            entropy: Arc::clone(entropy),
-        },
-        rotation_reader: RotationReader::new(Arc::clone(&policy), Arc::clone(store) as _),
+        explainer: Explainer::new(Arc::clone(policy), Arc::clone(clock), limits),
+        access_list: AccessList::new(Arc::clone(policy), Arc::clone(clock)),
+        rotation_requester: rotation::requester(parts),
+        rotation_reader: RotationReader::new(Arc::clone(policy), Arc::clone(store) as _),
         key_revoker: KeyRevoker {
-            policy: Arc::clone(&policy),
-            arm: storage_accounts(config, ambient, &web, &credentials),
+            policy: Arc::clone(policy),
+            arm: Arc::clone(arm),
             journal: Arc::clone(journal),
             clock: Arc::clone(clock),
             tasks: tasks.clone(),
         },
         event_receiver: EventReceiver {
-            policy,
+            policy: Arc::clone(policy),
             journal: Arc::clone(journal),
             clock: Arc::clone(clock),
         },
         journal: Arc::clone(journal),
-        policy_store,
+        policy_store: Arc::clone(store) as Arc<dyn PolicyStore>,
         clock: Arc::clone(clock),
         noise: Noise::default(),
         entropy: Arc::clone(entropy),
         openapi: openapi::generate().into(),
-    })
+    }
 }
 
 fn authenticator(
@@ -353,20 +359,4 @@ fn key_ring(
         entropy,
         config.issuing.delegation_key_seconds,
     )
-}
-
-/// Azure Resource Manager, as the accounts' managing identities see it.
-fn storage_accounts(
-    config: &Config,
-    ambient: &Ambient,
-    web: &Client,
-    credentials: &Credentials,
-) -> Arc<dyn StorageAccounts> {
-    let section = &config.cloud;
-    let options = ArmOptions {
-        audience: section.resource_manager_audience.clone(),
-        api_version: section.resource_manager_api_version.clone(),
-    };
-    let (cloud, clock) = (section.cloud(), Arc::clone(&ambient.clock));
-    Arc::new(ArmAccounts::new(credentials, web, &cloud, options, clock))
 }

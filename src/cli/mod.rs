@@ -10,6 +10,7 @@ pub mod config;
 pub mod demo;
 pub mod dev;
 pub mod openapi;
+pub mod rotate;
 pub mod serve;
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
@@ -41,6 +42,8 @@ enum Command {
     Serve(serve::Serve),
     /// Make the role table what a policy document says; shows the difference.
     Apply(apply::Apply),
+    /// Rotate the keys of one account now, or say what would be done.
+    Rotate(rotate::Rotate),
     /// Read and verify the journal.
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -89,6 +92,7 @@ impl Cli {
         match self.command {
             Command::Serve(serve) => serve.run(&self.config).await,
             Command::Apply(apply) => apply.run(&self.config).await,
+            Command::Rotate(rotate) => rotate.run(&self.config).await,
             Command::Audit(audit) => audit.run(&self.config).await,
             Command::Config(config) => config.run(&self.config),
             Command::Openapi => Ok(openapi::run()),

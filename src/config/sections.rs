@@ -51,6 +51,9 @@ pub struct Config {
     pub issuing: Issuing,
     /// The broker's own identities, by the name that accounts refer to.
     pub credentials: BTreeMap<SigningIdentity, Credential>,
+    /// Whether this process rotates keys.
+    #[serde(default)]
+    pub rotation: Rotation,
     /// Prometheus metrics; none if it is left out.
     pub metrics: Option<Metrics>,
     /// Who is told about rotations; nobody if it is left out.
@@ -58,6 +61,20 @@ pub struct Config {
     /// The log.
     #[serde(default)]
     pub log: Log,
+}
+
+/// Whether this process rotates keys.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rotation {
+    /// Whether it may hold the lease. Of all that may, one does.
+    pub enabled: bool,
+}
+
+impl Default for Rotation {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
 }
 
 /// The listener.

@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 pub use self::ticker::{StartError, Ticker};
 use crate::{
     app::{
+        deliver::Delivery,
         rotate::{RotateError, Rotator},
         tenure::Tenure,
     },
@@ -40,17 +41,27 @@ const PAGE: usize = 500;
 pub struct Scheduler {
     rotator: Arc<Rotator>,
     tenure: Arc<Tenure>,
+    delivery: Option<Arc<Delivery>>,
 }
 
 impl Scheduler {
-    /// A scheduler that rotates while `tenure` is held.
+    /// A scheduler that rotates while `tenure` is held, and then tells the webhook, if `delivery` is
+    /// its business.
     #[must_use]
-    pub const fn new(rotator: Arc<Rotator>, tenure: Arc<Tenure>) -> Self {
-        Self { rotator, tenure }
+    pub const fn new(
+        rotator: Arc<Rotator>,
+        tenure: Arc<Tenure>,
+        delivery: Option<Arc<Delivery>>,
+    ) -> Self {
+        Self {
+            rotator,
+            tenure,
+            delivery,
+        }
     }
 
-    /// One tick: takes or renews the lease, and brings every account further that is due. Does
-    /// nothing while another process holds the lease. Ends early between two accounts when `stop` is
+    /// One tick: takes or renews the lease, brings every account further that is due, and tells the
+    /// webhook. Does nothing while another process holds the lease. Ends early between two accounts when `stop` is
     /// cancelled.
     ///
     /// # Errors
@@ -67,6 +78,10 @@ impl Scheduler {
             .any(|lost| async move { lost });
         if lost.await {
             info!("another process has the lease now");
+            return Ok(());
+        }
+        if let Some(delivery) = self.delivery.as_ref().filter(|_| !stop.is_cancelled()) {
+            delivery.deliver_due().await?;
         }
         Ok(())
     }

@@ -571,6 +571,8 @@ administers = true
 id = "{OTHER_TENANT}"
 [database]
 url = "{database}"
+[rotation]
+enabled = false
 [credentials.default]
 kind = "client_secret"
 tenant_id = "{TENANT}"

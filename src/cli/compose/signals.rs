@@ -5,9 +5,9 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 use tracing::info;
 use zeroize::Zeroizing;
 
-use super::Ambient;
+use super::{Ambient, parts::Parts};
 use crate::{
-    app::{deliver::Delivery, policy::PolicyCache},
+    app::deliver::Delivery,
     cli::Failure,
     config::{Config, sections::Webhook},
     domain::{ids::AccountName, webhook::SigningSecret},
@@ -27,20 +27,16 @@ pub struct Signals {
 }
 
 impl Signals {
-    pub(super) fn start(
-        config: &Config,
-        ambient: &Ambient,
-        records: Arc<dyn Rotations>,
-        policy: &Arc<PolicyCache>,
-    ) -> Result<Self, Failure> {
-        let Ambient { clock, entropy } = ambient;
+    pub(super) fn start(config: &Config, parts: &Parts) -> Result<Self, Failure> {
+        let Ambient { clock, entropy } = &parts.ambient;
+        let records = Arc::clone(&parts.store) as Arc<dyn Rotations>;
         let delivery = Delivery {
             records: Arc::clone(&records),
             notifier: notifier(config, clock)?,
             clock: Arc::clone(clock),
             entropy: Arc::clone(entropy),
         };
-        let policy = Arc::clone(policy);
+        let policy = Arc::clone(&parts.policy);
         let rotated = move |name: &AccountName| {
             let snapshot = policy.current();
             let account = snapshot.account(name);

@@ -1,5 +1,7 @@
 //! What a plan says: one step, or why there is none.
 
+use std::fmt;
+
 use serde::Serialize;
 use time::{Duration, OffsetDateTime};
 
@@ -130,4 +132,19 @@ pub enum Step {
     },
     /// Recover the deleted secret.
     Recover,
+}
+
+impl fmt::Display for Step {
+    /// As what would be done, for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Regenerate { key, .. } => write!(f, "regenerate {key}"),
+            Self::Publish { key } => write!(f, "prove and publish the live value of {key}"),
+            Self::Enable { version } => write!(f, "switch version {version} on"),
+            Self::Disable { version, key } => {
+                write!(f, "switch version {version} off, which holds a dead {key}")
+            }
+            Self::Recover => f.write_str("recover the deleted secret"),
+        }
+    }
 }

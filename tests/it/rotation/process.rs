@@ -17,13 +17,12 @@ use sas_broker::{
         cloud::{Cloud, CloudName},
         ids::{RotationId, TenantId},
         rotation::{
-            AccountStatus, KeyName, Rotation, RotationBatch, RotationState, RotationWrite,
-            StepKind, StepOutcome, Trigger,
+            AccountStatus, KeyName, Rotation, RotationBatch, RotationState, RotationWrite, Trigger,
         },
         time_text::to_micros,
     },
     journal::{Enacted, Enactment, Journal},
-    ports::{Clock, Entropy, JournalReader, Rotations, StepMeter},
+    ports::{Clock, Entropy, JournalReader, Rotations},
     scheduler::Scheduler,
     storage::{Store, StoreOptions},
 };
@@ -64,12 +63,6 @@ pub(super) struct Process {
     pub(super) scheduler: Scheduler,
     pub(super) rotator: Arc<Rotator>,
     faults: Arc<Faults>,
-}
-
-struct Uncounted;
-
-impl StepMeter for Uncounted {
-    fn count(&self, _: StepKind, _: StepOutcome) {}
 }
 
 fn account() -> Account {
@@ -210,7 +203,7 @@ impl World {
         );
         Some(Process {
             runtime,
-            scheduler: Scheduler::new(Arc::clone(&rotator), Arc::new(tenure)),
+            scheduler: Scheduler::new(Arc::clone(&rotator), Arc::new(tenure), None),
             rotator,
             faults,
         })
@@ -242,7 +235,7 @@ impl World {
             proof: azure,
             records: store,
             journal: Arc::new(journal),
-            meter: Arc::new(Uncounted),
+            meter: Arc::new(()),
             clock,
             entropy,
         })
