@@ -123,7 +123,7 @@ impl Notifier for WebhookNotifier {
             .header("webhook-signature", signatures)
             .body(body);
         // The answer's body is not read: it says nothing that counts, and has no bound.
-        let answer = request.send().await.map_err(|error| no_answer(error))?;
+        let answer = request.send().await.map_err(no_answer)?;
         judge(answer.status())
     }
 }
