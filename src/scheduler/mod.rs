@@ -76,14 +76,19 @@ impl Scheduler {
         let lost = futures_util::stream::iter(looks)
             .buffer_unordered(SIDE_BY_SIDE)
             .any(|lost| async move { lost });
-        if lost.await {
+        // Beside each other: a receiver that does not answer must not hold up the rotations.
+        let (lost, delivered) = tokio::join!(lost, self.deliver());
+        if lost {
             info!("another process has the lease now");
-            return Ok(());
         }
-        if let Some(delivery) = self.delivery.as_ref().filter(|_| !stop.is_cancelled()) {
-            delivery.deliver_due().await?;
+        delivered
+    }
+
+    async fn deliver(&self) -> Result<(), StoreError> {
+        match &self.delivery {
+            Some(delivery) => delivery.deliver_due().await.map(drop),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Gives the lease back at an orderly end.

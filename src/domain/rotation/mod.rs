@@ -12,7 +12,7 @@
 //!      -> record outcome -> observe again
 //! ```
 //!
-//! Read [`plan`] first, then [`step`] for what follows from it, [`observation`] for what is looked
+//! Read [`mod@plan`] first, then [`step`] for what follows from it, [`observation`] for what is looked
 //! at, [`record`] for what the database keeps.
 
 mod finding;

@@ -118,7 +118,7 @@ impl Schedule {
                     Duration::seconds(apart) + Duration::hours(1) < least
                 };
                 let pairs = std::iter::once(first).chain(firings.clone()).zip(firings);
-                let too_often = pairs.map(close).any(|close| close);
+                let too_often = pairs.into_iter().any(close);
                 (!too_often).then_some(()).ok_or(InvalidSchedule::TooOften)
             }
         }

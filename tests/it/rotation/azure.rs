@@ -20,6 +20,7 @@ use sas_broker::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use time::{Duration, OffsetDateTime};
+use tokio::sync::Notify;
 
 use super::faults::{Call, Fault, Faults};
 use crate::journal_support::StandingClock;
@@ -72,18 +73,55 @@ pub(super) struct State {
     pub(super) named: Option<KeyName>,
     /// Keys that we regenerated, in order.
     pub(super) regenerated: Vec<KeyName>,
-    /// Whether a call freezes between its check and its effect; see `two`.
-    pub(super) frozen: bool,
     pub(super) violations: Vec<String>,
 }
 
 /// The outside, as one process reaches it.
-#[derive(Clone)]
 pub(super) struct Azure {
-    state: Arc<Mutex<State>>,
-    clock: Arc<StandingClock>,
-    faults: Arc<Faults>,
-    overlap: Duration,
+    pub(super) state: Arc<Mutex<State>>,
+    pub(super) clock: Arc<StandingClock>,
+    pub(super) faults: Arc<Faults>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) overlap: Duration,
+}
+
+/// Where a process can be frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Point {
+    /// It has looked at ARM, and has decided nothing yet.
+    Look,
+    /// It has checked everything, and has not sent `regenerateKey` yet.
+    Send,
+}
+
+/// Holds a process at a point.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    shut: Mutex<Option<Point>>,
+    reached: Notify,
+    opened: Notify,
+}
+
+impl Gate {
+    pub(super) fn shut(&self, point: Point) {
+        *self.shut.lock().unwrap() = Some(point);
+    }
+
+    pub(super) fn open(&self) {
+        self.opened.notify_one();
+    }
+
+    pub(super) async fn reached(&self) {
+        self.reached.notified().await;
+    }
+
+    async fn pass(&self, point: Point) {
+        let held = self.shut.lock().unwrap().take_if(|shut| *shut == point);
+        if held.is_some() {
+            self.reached.notify_one();
+            self.opened.notified().await;
+        }
+    }
 }
 
 impl State {
@@ -101,7 +139,6 @@ impl State {
             serial: 2,
             named: None,
             regenerated: vec![],
-            frozen: false,
             violations: vec![],
         }
     }
@@ -192,20 +229,6 @@ impl State {
 }
 
 impl Azure {
-    pub(super) fn new(
-        state: &Arc<Mutex<State>>,
-        clock: &Arc<StandingClock>,
-        faults: &Arc<Faults>,
-        overlap: Duration,
-    ) -> Self {
-        Self {
-            state: Arc::clone(state),
-            clock: Arc::clone(clock),
-            faults: Arc::clone(faults),
-            overlap,
-        }
-    }
-
     /// The state as it is now: what was to come late has come.
     fn state(&self) -> MutexGuard<'_, State> {
         let now = self.clock.now();
@@ -226,10 +249,8 @@ impl Azure {
     }
 
     async fn mutate(&self, effect: Effect) -> Result<(), OutsideError> {
-        let frozen = self.state().frozen;
-        if frozen {
-            // Between the check and the effect: whatever happens meanwhile, it comes at the end.
-            std::future::pending::<()>().await;
+        if matches!(effect, Effect::Regenerate(_)) {
+            self.gate.pass(Point::Send).await;
         }
         let now = self.clock.now();
         let fault = self.faults.meet(Call::Mutation).await;
@@ -258,7 +279,9 @@ impl StorageAccounts for Azure {
             created: state.created(),
             shared_key_allowed: true,
         };
-        self.read(facts).await
+        let facts = self.read(facts).await;
+        self.gate.pass(Point::Look).await;
+        facts
     }
 
     async fn key(&self, _: &Account, name: KeyName) -> Result<AccountKey, OutsideError> {

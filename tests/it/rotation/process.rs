@@ -29,13 +29,16 @@ use sas_broker::{
 use serde_json::json;
 use tempfile::TempDir;
 use time::Duration;
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    azure::{Azure, State},
-    faults::Faults,
+    azure::{Azure, Gate, Point, State},
+    faults::{Call, Faults},
     faulty_store::FaultyStore,
 };
 use crate::journal_support::{Counting, StandingClock, limits};
@@ -60,9 +63,15 @@ pub(super) struct Moment {
 /// One process.
 pub(super) struct Process {
     runtime: Runtime,
-    pub(super) scheduler: Scheduler,
-    pub(super) rotator: Arc<Rotator>,
-    faults: Arc<Faults>,
+    scheduler: Arc<Scheduler>,
+    pub(super) faults: Arc<Faults>,
+    gate: Arc<Gate>,
+}
+
+/// A process that was frozen in the middle of a tick.
+pub(super) struct Frozen {
+    process: Process,
+    tick: JoinHandle<()>,
 }
 
 fn account() -> Account {
@@ -186,12 +195,17 @@ impl World {
         })
     }
 
+    /// `None` if it died at its start, or the database did not let it start.
     pub(super) fn process(&self) -> Option<Process> {
-        let runtime = runtime();
-        let faults = Arc::clone(&self.faults);
+        self.process_with(&self.faults)
+    }
+
+    /// One whose calls are counted apart.
+    pub(super) fn process_with(&self, faults: &Arc<Faults>) -> Option<Process> {
+        let (runtime, gate) = (runtime(), Arc::<Gate>::default());
         let started = runtime.block_on(async {
             tokio::select! {
-                rotator = self.rotator() => Some(rotator),
+                rotator = self.rotator(faults, &gate) => Some(rotator),
                 () = faults.died() => None,
             }
         });
@@ -203,21 +217,23 @@ impl World {
         );
         Some(Process {
             runtime,
-            scheduler: Scheduler::new(Arc::clone(&rotator), Arc::new(tenure), None),
-            rotator,
-            faults,
+            scheduler: Arc::new(Scheduler::new(rotator, Arc::new(tenure), None)),
+            faults: Arc::clone(faults),
+            gate,
         })
     }
 
-    /// `None` if the database did not let it start.
-    async fn rotator(&self) -> Option<Rotator> {
-        let store = FaultyStore::new(self.store().await, &self.faults);
-        let store = Arc::new(store);
+    async fn rotator(&self, faults: &Arc<Faults>, gate: &Arc<Gate>) -> Option<Rotator> {
+        let store = Arc::new(FaultyStore::new(self.store().await, faults));
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let entropy = Arc::new(Counting) as Arc<dyn Entropy>;
-        let overlap = account().rotation.unwrap().overlap();
-        let azure = Azure::new(&self.azure, &self.clock, &self.faults, overlap);
-        let azure = Arc::new(azure);
+        let azure = Arc::new(Azure {
+            state: Arc::clone(&self.azure),
+            clock: Arc::clone(&self.clock),
+            faults: Arc::clone(faults),
+            gate: Arc::clone(gate),
+            overlap: account().rotation.unwrap().overlap(),
+        });
         let policy = PolicyCache::load(Arc::clone(&store) as _, cloud())
             .await
             .ok()?;
@@ -350,7 +366,32 @@ impl Process {
         })
     }
 
-    pub(super) fn run<T>(&self, work: impl Future<Output = T>) -> T {
-        self.runtime.block_on(work)
+    /// Begins a tick and freezes the whole process at a point of it.
+    pub(super) fn freeze(self, point: Point) -> Frozen {
+        self.gate.shut(point);
+        let scheduler = Arc::clone(&self.scheduler);
+        let tick = self.runtime.spawn(async move {
+            drop(scheduler.tick(&CancellationToken::new()).await);
+        });
+        self.runtime.block_on(self.gate.reached());
+        Frozen {
+            process: self,
+            tick,
+        }
+    }
+
+    /// Outside mutations that it has sent.
+    pub(super) fn mutations(&self) -> usize {
+        let calls = self.faults.calls();
+        calls.iter().filter(|call| **call == Call::Mutation).count()
+    }
+}
+
+impl Frozen {
+    /// It wakes up, and goes on with its tick to the end.
+    pub(super) fn wake(self) -> Process {
+        self.process.gate.open();
+        self.process.runtime.block_on(self.tick).unwrap();
+        self.process
     }
 }
