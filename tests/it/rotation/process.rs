@@ -370,10 +370,15 @@ impl Process {
     pub(super) fn freeze(self, point: Point) -> Frozen {
         self.gate.shut(point);
         let scheduler = Arc::clone(&self.scheduler);
-        let tick = self.runtime.spawn(async move {
+        let mut tick = self.runtime.spawn(async move {
             drop(scheduler.tick(&CancellationToken::new()).await);
         });
-        self.runtime.block_on(self.gate.reached());
+        self.runtime.block_on(async {
+            tokio::select! {
+                () = self.gate.reached() => {}
+                _ = &mut tick => panic!("the tick ended before {point:?}"),
+            }
+        });
         Frozen {
             process: self,
             tick,
