@@ -9,7 +9,7 @@ use super::{
     Failure,
     apply::{apply, parse, plan},
     compose::start_log,
-    demo::world::{ACCOUNT, World},
+    demo::world::{ACCOUNT, ADA_NAME, OLGA_NAME, World},
     serve::stop_signal,
 };
 use crate::config::sections::{Log, LogFormat};
@@ -32,7 +32,7 @@ impl Dev {
             format: LogFormat::Text,
             filter: "warn".to_owned(),
         })?;
-        let world = World::start(self.port).await?;
+        let world = World::start(self.port, true).await?;
         let ambient = world.ambient();
         let plan = plan(
             &world.config,
@@ -49,11 +49,12 @@ impl Dev {
 }
 
 async fn print_lines(world: &World) -> Result<(), Failure> {
-    let bearer = world.sign_in().await?;
+    let bearer = world.sign_in(ADA_NAME).await?;
     let request = json!({
         "account": ACCOUNT, "container": "raw", "path": "2026/11/file.csv", "permissions": "r",
     });
     let (status, answer) = world.ask(&bearer, &request).await?;
+    let operator = world.sign_in(OLGA_NAME).await?;
     let url = answer["url"]
         .as_str()
         .ok_or_else(|| format!("no token was issued: {status} {answer}"))?;
@@ -71,7 +72,12 @@ async fn print_lines(world: &World) -> Result<(), Failure> {
            -d '{{\"account\":\"{ACCOUNT}\",\"container\":\"raw\",\"permissions\":\"rw\"}}'\n\
          curl -sw '\\n' {base}/v1/access -H \"Authorization: Bearer $TOKEN\"\n\n\
          # Read the blob with a token that was issued just now\n\
-         curl -sw '\\n' --cacert {ca} '{url}'\n"
+         curl -sw '\\n' --cacert {ca} '{url}'\n\n\
+         # Olga, an operator, sees how the account's keys are rotated, and asks for a rotation\n\
+         OPERATOR={operator}\n\
+         curl -sw '\\n' {base}/v1/admin/accounts/{ACCOUNT}/rotations -H \"Authorization: Bearer $OPERATOR\"\n\
+         curl -sw '\\n' {base}/v1/admin/accounts/{ACCOUNT}/rotations -H \"Authorization: Bearer $OPERATOR\" -H 'Content-Type: application/json' \\\n  \
+           -d '{{}}'\n"
     );
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `sas-broker demo`: the whole story, told step by step; every step is checked, and the exit code is
 //! 1 if any differs. [`world`] sets the scene, [`screen`] prints.
 
+mod rotation;
 mod screen;
 mod story;
 pub mod world;
@@ -26,9 +27,9 @@ impl Demo {
     /// If the scene cannot be set.
     pub async fn run(self) -> Result<ExitCode, Failure> {
         let mut screen = Screen::default();
-        let world = World::start(0).await?;
+        let mut world = World::start(0, false).await?;
         screen.title("sas-broker demo: everything on loopback, nothing is kept");
-        let told = tell(&world, &mut screen).await;
+        let told = tell(&mut world, &mut screen).await;
         world.stop().await;
         told?;
         Ok(if screen.finish() {

@@ -7,8 +7,9 @@ use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 use time::Duration;
 
 use super::{
+    rotation,
     screen::Screen,
-    world::{ACCOUNT, World},
+    world::{ACCOUNT, ADA_NAME, World},
 };
 use crate::{
     app::verify_journal::verify_journal,
@@ -20,9 +21,9 @@ use crate::{
 };
 
 /// Tells it; the steps that differ are on the screen.
-pub(super) async fn tell(world: &World, screen: &mut Screen) -> Result<(), Failure> {
+pub(super) async fn tell(world: &mut World, screen: &mut Screen) -> Result<(), Failure> {
     set_policy(world, screen, true, "the role table is applied").await?;
-    let bearer = world.sign_in().await?;
+    let bearer = world.sign_in(ADA_NAME).await?;
     let parts = bearer.split('.').count();
     screen.step(
         "Ada signs in to Entra and gets an access token",
@@ -51,10 +52,11 @@ pub(super) async fn tell(world: &World, screen: &mut Screen) -> Result<(), Failu
         response.status() == 403 && error == "AuthenticationFailed",
         format!("storage says {} {error}", response.status().as_u16()),
     );
+    rotation::tell(world, screen).await?;
     journal(world, screen).await
 }
 
-async fn set_policy(
+pub(super) async fn set_policy(
     world: &World,
     screen: &mut Screen,
     with_grants: bool,
@@ -69,7 +71,7 @@ async fn set_policy(
     Ok(())
 }
 
-fn read_request() -> Value {
+pub(super) fn read_request() -> Value {
     json!({ "account": ACCOUNT, "container": "raw", "path": "2026/11/file.csv", "permissions": "r" })
 }
 
@@ -180,7 +182,7 @@ async fn journal(world: &World, screen: &mut Screen) -> Result<(), Failure> {
     Ok(())
 }
 
-fn told(status: u16, answer: &Value) -> String {
+pub(super) fn told(status: u16, answer: &Value) -> String {
     let mut text = format!(
         "{status} {}: {}",
         answer["code"].as_str().unwrap_or("-"),

@@ -20,10 +20,12 @@ use crate::{
         compose::{Ambient, Broker},
     },
     config::Config,
+    domain::permit::role,
     ports::{Clock, Entropy},
     simulator::{
-        AccountSpec, ApiSpec, ApplicationSpec, RoleAssignment, Running, Simulator, Spec,
-        StorageRole, TenantSpec, TokenVersion, UserSpec,
+        AccountSpec, ApiSpec, AppRoleAssignment, ApplicationSpec, ArmRole, ArmRoleAssignment,
+        ManagementSpec, RoleAssignment, Running, Simulator, Spec, StorageRole, TenantSpec,
+        TokenVersion, UserSpec, VaultRole, VaultRoleAssignment, VaultSpec,
     },
     system::{SystemClock, SystemEntropy},
 };
@@ -32,13 +34,21 @@ use crate::{
 pub const TENANT: Uuid = uuid!("10000000-0000-4000-8000-000000000001");
 /// Ada, the data scientist.
 pub const ADA: Uuid = uuid!("20000000-0000-4000-8000-00000000000a");
-const ADA_NAME: &str = "ada@contoso.example";
+/// Ada's sign-in name.
+pub const ADA_NAME: &str = "ada@contoso.example";
+const OLGA: Uuid = uuid!("20000000-0000-4000-8000-00000000000c");
+/// The sign-in name of Olga, who operates the platform.
+pub const OLGA_NAME: &str = "olga@contoso.example";
 const API: Uuid = uuid!("30000000-0000-4000-8000-000000000001");
 const NOTEBOOK: Uuid = uuid!("30000000-0000-4000-8000-000000000002");
 const BROKER: Uuid = uuid!("30000000-0000-4000-8000-000000000003");
 const BROKER_PRINCIPAL: Uuid = uuid!("40000000-0000-4000-8000-000000000003");
 /// The one storage account.
 pub const ACCOUNT: &str = "acct1";
+/// The vault that its key is published in.
+pub const VAULT: &str = "kv-demo";
+/// The secret there.
+pub const SECRET: &str = "sa-acct1";
 
 /// A clock that runs with the machine's and can be set forward.
 #[derive(Debug, Default)]
@@ -83,11 +93,12 @@ impl fmt::Debug for World {
 }
 
 impl World {
-    /// Starts it; `port` 0 takes any free one for the broker.
+    /// Starts it; `port` 0 takes any free one for the broker. With `rotating` the broker's own
+    /// scheduler ticks; without it, whoever wants a tick makes one.
     ///
     /// # Errors
     /// If a loopback socket or the temporary directory cannot be had.
-    pub async fn start(port: u16) -> Result<Self, Failure> {
+    pub async fn start(port: u16, rotating: bool) -> Result<Self, Failure> {
         let clock = Arc::new(ShiftedClock::default());
         let entropy = SystemEntropy;
         let random = || entropy.uuid_v7(clock.now()).to_string();
@@ -97,8 +108,10 @@ impl World {
         let azure = Simulator::start(spec, Arc::new(move || sim_clock.now())).await?;
         azure.put_blob(ACCOUNT, "raw", "2026/11/file.csv", "day,value\n1,42\n")?;
         azure.put_blob(ACCOUNT, "private", "salaries.csv", "name,salary\n")?;
+        azure.create_vault(vault())?;
         let directory = tempfile::tempdir()?;
-        let config = configure(&directory, &azure, &secret, port)?;
+        let mut config = configure(&directory, &azure, &secret, port)?;
+        config.rotation.enabled = rotating;
         let ambient = Ambient {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             entropy: Arc::new(SystemEntropy),
@@ -121,6 +134,18 @@ impl World {
             password,
             directory,
         })
+    }
+
+    /// Ends the broker and starts it again. The simulated Entra lives by this world's clock, but the
+    /// broker's Azure SDK keeps its own tokens by the machine's: after a leap in time it needs new ones.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub async fn restart(&mut self) -> Result<(), Failure> {
+        let next = Broker::start(&self.config, self.ambient()).await?;
+        self.base = format!("http://{}", next.address());
+        std::mem::replace(&mut self.broker, next).stop().await;
+        Ok(())
     }
 
     /// The clock and randomness that the broker runs on.
@@ -165,21 +190,28 @@ impl World {
                 "dfs_endpoint": self.azure.dfs_endpoint(ACCOUNT),
                 "hierarchical_namespace": true,
                 "signing_identity": "default",
+                "resource_id": self.azure.resource_id(ACCOUNT).ok(),
+                "rotation": {
+                    "vault": self.azure.vault_url(VAULT).ok(),
+                    "secret_name": SECRET,
+                    "schedule": { "kind": "interval", "days": 30 },
+                    "jitter_minutes": 0,
+                },
             }],
             "grants": grants,
         })
     }
 
-    /// Signs Ada in and returns her access token for the broker.
+    /// Signs a person in and returns their access token for the broker.
     ///
     /// # Errors
     /// If the simulated Entra refuses.
-    pub async fn sign_in(&self) -> Result<String, Failure> {
+    pub async fn sign_in(&self, name: &str) -> Result<String, Failure> {
         let url = format!("{}{TENANT}/oauth2/v2.0/token", self.azure.authority());
         let form = [
             ("grant_type", "password"),
             ("client_id", &NOTEBOOK.to_string()),
-            ("username", ADA_NAME),
+            ("username", name),
             ("password", &self.password),
             ("scope", "api://sas-broker/.default"),
         ];
@@ -201,16 +233,35 @@ impl World {
     /// # Errors
     /// If the broker does not answer.
     pub async fn ask(&self, bearer: &str, request: &Value) -> Result<(u16, Value), Failure> {
-        let response = self
+        self.post("/v1/sas", bearer, request).await
+    }
+
+    /// Posts to the broker; returns the status and the body.
+    ///
+    /// # Errors
+    /// If the broker does not answer.
+    pub async fn post(
+        &self,
+        path: &str,
+        bearer: &str,
+        body: &Value,
+    ) -> Result<(u16, Value), Failure> {
+        let request = self
             .http
-            .post(format!("{}/v1/sas", self.base))
+            .post(format!("{}{path}", self.base))
             .bearer_auth(bearer)
             .header("content-type", "application/json")
-            .body(request.to_string())
-            .send()
-            .await?;
-        let status = response.status().as_u16();
-        Ok((status, serde_json::from_slice(&response.bytes().await?)?))
+            .body(body.to_string());
+        answer(request.send().await?).await
+    }
+
+    /// Gets something from the broker; returns the status and the body.
+    ///
+    /// # Errors
+    /// If the broker does not answer.
+    pub async fn get(&self, path: &str, bearer: &str) -> Result<(u16, Value), Failure> {
+        let request = self.http.get(format!("{}{path}", self.base));
+        answer(request.bearer_auth(bearer).send().await?).await
     }
 
     /// Stops everything and removes the directory.
@@ -218,6 +269,11 @@ impl World {
         self.broker.stop().await;
         self.azure.stop().await;
     }
+}
+
+async fn answer(response: reqwest::Response) -> Result<(u16, Value), Failure> {
+    let status = response.status().as_u16();
+    Ok((status, serde_json::from_slice(&response.bytes().await?)?))
 }
 
 fn form_encoded(fields: &[(&str, &str)]) -> String {
@@ -231,13 +287,16 @@ fn spec(password: &str, secret: &str) -> Spec {
         app_id_uri: "api://sas-broker".to_owned(),
         accepted_token_version: TokenVersion::V2,
         scopes: vec!["Sas.Issue".to_owned()],
-        app_role_assignments: vec![],
+        app_role_assignments: vec![AppRoleAssignment {
+            principal: OLGA,
+            role: role::OPERATOR.to_owned(),
+        }],
         emits_groups: true,
         emits_idtyp: false,
     };
-    let ada = UserSpec {
-        object_id: ADA,
-        user_name: ADA_NAME.to_owned(),
+    let person = |object_id, name: &str| UserSpec {
+        object_id,
+        user_name: name.to_owned(),
         password: password.into(),
         groups: vec![],
     };
@@ -262,10 +321,19 @@ fn spec(password: &str, secret: &str) -> Spec {
         role: StorageRole::BlobDataContributor,
         container: None,
     };
+    let manager = [
+        ArmRole::Reader,
+        ArmRole::KeyOperator,
+        ArmRole::DelegationKeyRevoker,
+    ];
+    let manager = manager.map(|role| ArmRoleAssignment {
+        principal: BROKER_PRINCIPAL,
+        role,
+    });
     Spec {
         tenants: vec![TenantSpec {
             id: TENANT,
-            users: vec![ada],
+            users: vec![person(ADA, ADA_NAME), person(OLGA, OLGA_NAME)],
             applications,
         }],
         accounts: vec![AccountSpec {
@@ -274,8 +342,25 @@ fn spec(password: &str, secret: &str) -> Spec {
             hierarchical_namespace: true,
             containers: vec!["raw".to_owned(), "private".to_owned()],
             role_assignments: vec![contributor],
+            management: ManagementSpec {
+                role_assignments: manager.into(),
+                ..ManagementSpec::default()
+            },
             ..AccountSpec::default()
         }],
+    }
+}
+
+fn vault() -> VaultSpec {
+    VaultSpec {
+        name: VAULT.to_owned(),
+        tenant_id: TENANT,
+        role_assignments: vec![VaultRoleAssignment {
+            principal: BROKER_PRINCIPAL,
+            role: VaultRole::SecretsOfficer,
+            secret: None,
+        }],
+        ..VaultSpec::default()
     }
 }
 
@@ -304,7 +389,9 @@ listen = "127.0.0.1:{port}"
 [cloud]
 name = "custom"
 authority = "{authority}"
-allowed_hosts = ["{blob}", "{dfs}"]
+resource_manager = "{arm}"
+resource_manager_audience = "https://management.azure.com"
+allowed_hosts = ["{blob}", "{dfs}", "{vault}"]
 ca_file = "{ca}"
 
 [entra]
@@ -324,6 +411,8 @@ client_id = "{BROKER}"
 secret_file = "{secret}"
 "#,
         authority = azure.authority(),
+        arm = azure.arm_url(),
+        vault = host(azure.vault_url(VAULT)?),
         blob = host(azure.blob_endpoint(ACCOUNT)),
         dfs = host(azure.dfs_endpoint(ACCOUNT)),
         ca = file("ca.pem").display(),
