@@ -6,6 +6,7 @@ use super::ChangeSet;
 use crate::domain::{
     account::Account,
     grant::{Conditions, Effect, Grant, Role},
+    rotation::{DeletedSecret, ProofPolicy, RotationPolicy, SecretForm},
     snapshot::PolicyTable,
     time_text,
 };
@@ -21,11 +22,11 @@ impl ChangeSet {
                 .accounts
                 .iter()
                 .find(|known| known.name == account.name);
-            lines.push(format!(
-                "{} {}",
-                sign(known.is_some()),
-                AccountLine(account)
-            ));
+            let line = AccountLine(account).to_string();
+            let was = known.map(|known| AccountLine(known).to_string());
+            let was = was.filter(|was| *was != line);
+            let was = was.map_or(String::new(), |was| format!(" (was: {was})"));
+            lines.push(format!("{} {line}{was}", sign(known.is_some())));
         }
         lines.extend(
             self.drop_accounts
@@ -80,6 +81,45 @@ impl fmt::Display for AccountLine<'_> {
         }
         if !account.issuance_enabled {
             f.write_str(", issuing off")?;
+        }
+        if let Some(identity) = &account.management_identity {
+            write!(f, ", managed by {identity}")?;
+        }
+        match &account.rotation {
+            Some(rotation) => write!(f, ", {}", RotationText(account, rotation)),
+            None => Ok(()),
+        }
+    }
+}
+
+struct RotationText<'a>(&'a Account, &'a RotationPolicy);
+
+impl fmt::Display for RotationText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(account, rotation) = self;
+        let secret = rotation.secret_name(&account.name);
+        let host = rotation.vault.host_str().unwrap_or_default();
+        write!(
+            f,
+            "keys rotated into {secret} at {host} {}",
+            rotation.schedule
+        )?;
+        write!(f, ", overlap {} h", rotation.overlap_hours)?;
+        if let Some(window) = &rotation.window {
+            write!(f, ", {} to {}", window.from, window.until)?;
+            write!(f, " {}", window.time_zone)?;
+        }
+        if rotation.value == SecretForm::ConnectionString {
+            write!(f, ", as {}", rotation.value)?;
+        }
+        if rotation.proof == ProofPolicy::ListkeysIfUnreachable {
+            f.write_str(", proved by listKeys where Blob is out of reach")?;
+        }
+        if rotation.deleted_secret == DeletedSecret::Recover {
+            f.write_str(", recovered if deleted")?;
+        }
+        if rotation.rotate_disallowed_keys {
+            f.write_str(", even if Shared Key is off")?;
         }
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! When a rotation is due: an interval or a cron expression in a time zone, put off by a jitter that
 //! is never redrawn; and the window outside of which none starts.
 
+use std::fmt;
+
 use aws_lc_rs::digest;
 use croner::{
     Cron,
@@ -181,6 +183,19 @@ impl MaintenanceWindow {
             instant(&day.to_datetime(self.from).to_zoned(zone).ok()?)
         };
         opens().unwrap_or(at)
+    }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Interval { days: 1 } => f.write_str("every day"),
+            Self::Interval { days } => write!(f, "every {days} days"),
+            Self::Cron {
+                expression,
+                time_zone,
+            } => write!(f, "at {expression:?} {time_zone}"),
+        }
     }
 }
 

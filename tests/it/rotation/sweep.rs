@@ -226,7 +226,8 @@ fn a_break_glass_ends_well_whatever_happens_at_any_outside_call() {
 
 #[test]
 fn what_others_did_is_put_right_within_one_observation_interval() {
-    let meddle: [(&str, fn(&World)); 4] = [
+    type Meddle = (&'static str, fn(&World));
+    let meddle: [Meddle; 4] = [
         ("regenerated", |world| {
             world.azure.lock().unwrap().regenerate(KeyName::Key1);
         }),
