@@ -11,7 +11,10 @@ use tokio::sync::Mutex;
 use tracing::{error, info};
 
 use crate::{
-    domain::{cloud::Cloud, snapshot::Snapshot},
+    domain::{
+        cloud::Cloud,
+        snapshot::{PolicyTable, Snapshot},
+    },
     ports::{PolicyStore, StoreError},
 };
 
@@ -72,17 +75,7 @@ impl PolicyCache {
 
     async fn reload(&self) -> Result<(), StoreError> {
         let mut table = self.store.load().await?;
-        // The database must not be able to point tokens, or the broker's own bearer, at a foreign
-        // host: an account that the configuration file's guard refuses does not exist for us.
-        table
-            .accounts
-            .retain(|account| match account.check(&self.cloud) {
-                Ok(()) => true,
-                Err(reason) => {
-                    error!(account = %account.name, %reason, "account left out of the role table");
-                    false
-                }
-            });
+        self.hold_to_the_guard(&mut table);
         info!(
             policy_version = table.version,
             accounts = table.accounts.len(),
@@ -91,5 +84,29 @@ impl PolicyCache {
         );
         self.current.store(Arc::new(Snapshot::new(table)));
         Ok(())
+    }
+
+    /// The database must not be able to point tokens, or the broker's own bearer, at a foreign host: an
+    /// account that the configuration file's guard refuses does not exist for us. One whose rotation it
+    /// refuses is not rotated, and issued for as ever.
+    fn hold_to_the_guard(&self, table: &mut PolicyTable) {
+        let cloud = &self.cloud;
+        table.accounts.retain(|account| match account.guard(cloud) {
+            Ok(()) => true,
+            Err(reason) => {
+                error!(account = %account.name, %reason, "account left out of the role table");
+                false
+            }
+        });
+        for account in &mut table.accounts {
+            let guarded = account
+                .rotation
+                .as_ref()
+                .map(|rotation| rotation.guard(account, cloud));
+            if let Some(Err(reason)) = guarded {
+                error!(account = %account.name, %reason, "the account is not rotated");
+                account.rotation = None;
+            }
+        }
     }
 }

@@ -77,12 +77,25 @@ pub enum InvalidAccount {
 }
 
 impl Account {
-    /// Checks what the types alone cannot: endpoints against the cloud's guard, and the relations
-    /// between fields.
+    /// Checks what the types alone cannot, when an entry is written: everything that
+    /// [`Account::guard`] does, and the rules of its rotation.
     ///
     /// # Errors
     /// [`InvalidAccount`] names the field and the rule.
     pub fn check(&self, cloud: &Cloud) -> Result<(), InvalidAccount> {
+        self.guard(cloud)?;
+        match &self.rotation {
+            Some(rotation) => Ok(rotation.check(self, cloud)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks what issuing depends on, whenever an entry is read: endpoints against the cloud's guard,
+    /// and the relations between fields. It costs next to nothing.
+    ///
+    /// # Errors
+    /// [`InvalidAccount`] names the field and the rule.
+    pub fn guard(&self, cloud: &Cloud) -> Result<(), InvalidAccount> {
         let name = self.name.as_str();
         cloud.check(name, Service::Blob, &self.blob_endpoint)?;
         if let Some(dfs) = &self.dfs_endpoint {
@@ -104,9 +117,6 @@ impl Account {
         };
         if !self.resource_id.as_ref().is_none_or(arm_id) {
             return Err(InvalidAccount::ResourceId);
-        }
-        if let Some(rotation) = &self.rotation {
-            rotation.check(self, cloud)?;
         }
         Ok(())
     }

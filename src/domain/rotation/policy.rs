@@ -152,16 +152,25 @@ impl RotationPolicy {
         Duration::hours(i64::from(self.overlap_hours))
     }
 
-    /// Checks bounds, the schedule and the vault's host against the cloud's guard.
+    /// Checks, whenever an entry is read, where it would send the broker's own token and keys.
     ///
     /// # Errors
     /// [`InvalidRotation`] names the field and the rule.
-    pub fn check(&self, account: &Account, cloud: &Cloud) -> Result<(), InvalidRotation> {
+    pub fn guard(&self, account: &Account, cloud: &Cloud) -> Result<(), InvalidRotation> {
         let resource = account.storage_resource_id();
         if resource.is_none_or(|id| *id.account() != account.name) {
             return Err(InvalidRotation::ResourceId);
         }
-        cloud.check_vault(&self.vault)?;
+        Ok(cloud.check_vault(&self.vault)?)
+    }
+
+    /// Checks, when an entry is written, what [`RotationPolicy::guard`] does, and besides the bounds,
+    /// the window and the schedule, whose firings of years are looked at.
+    ///
+    /// # Errors
+    /// [`InvalidRotation`] names the field and the rule.
+    pub fn check(&self, account: &Account, cloud: &Cloud) -> Result<(), InvalidRotation> {
+        self.guard(account, cloud)?;
         if !(OVERLAP_HOURS_MIN..=OVERLAP_HOURS_MAX).contains(&self.overlap_hours) {
             return Err(InvalidRotation::Overlap);
         }
