@@ -14,6 +14,7 @@ use sas_broker::{
         },
     },
     journal::{Enacted, Enactment},
+    ports::PolicyStore,
     simulator::{Subject, TokenSpec},
 };
 use serde_json::{Value, json};
@@ -21,7 +22,10 @@ use time::Duration;
 use uuid::Uuid;
 
 use crate::storage_database::on_each_engine;
-use crate::world::{ADA, Answer, FLAT, LAKE, OTHER_TENANT, TENANT, World, person, robot, text};
+use crate::world::{
+    ADA, Answer, FLAT, LAKE, OTHER_TENANT, TENANT, World, grant, person, read_file, robot, text,
+    user,
+};
 
 pub(crate) const VAULT: &str = "kv-data.vault.example";
 const ROTATIONS: &str = "/v1/admin/accounts/lake1/rotations";
@@ -56,6 +60,14 @@ impl World {
             "schedule": { "kind": "interval", "days": 30 },
         });
         self.apply(json!({ "accounts": accounts, "grants": [] }))
+            .await;
+    }
+
+    async fn ada_reads_raw_and_rotates(&self) {
+        let store = self.store().await;
+        let accounts = store.load().await.unwrap().accounts;
+        let grants = json!([grant(user(ADA), "reader", LAKE, "raw")]);
+        self.apply(json!({ "accounts": accounts, "grants": grants }))
             .await;
     }
 
@@ -118,6 +130,20 @@ impl World {
             overdue_told: None,
         })
     }
+}
+
+#[tokio::test]
+async fn an_account_whose_vault_is_foreign_is_not_rotated_and_issued_for_as_ever() {
+    let world = World::rotating().await;
+    world.ada_reads_raw_and_rotates().await;
+    assert_eq!(world.order(&json!({})).await.status, 202);
+    let foreign = "UPDATE accounts SET rotation_policy = \
+                   REPLACE(rotation_policy, 'kv-data.vault.example', 'kv-data.evil.example')";
+    world.by_hand(foreign).await;
+    let answer = world.order(&json!({})).await;
+    assert_eq!(answer.refusal(), (409, "rotation-not-configured"));
+    world.issue(&world.ada(), &read_file(LAKE)).await;
+    world.stop().await;
 }
 
 #[tokio::test]

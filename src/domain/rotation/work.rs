@@ -165,7 +165,11 @@ impl Work<'_> {
         if let Some((version, key)) = self.dead.first() {
             return self.switch_off(Trigger::Repair, version, *key);
         }
-        (self.planner.rest(self.due_at), vec![self.finding.why()])
+        let mut reasons = vec![self.finding.why()];
+        if self.due_at.is_none() {
+            reasons.push("its schedule fires no more, so that no rotation will be due".to_owned());
+        }
+        (self.planner.rest(self.due_at), reasons)
     }
 
     /// A named key is to die. Before it does, the other one is what consumers read.
