@@ -42,7 +42,6 @@ enum Command {
     Serve(serve::Serve),
     /// Make the role table what a policy document says; shows the difference.
     Apply(apply::Apply),
-    /// Rotate the keys of one account now, or say what would be done.
     Rotate(rotate::Rotate),
     /// Read and verify the journal.
     #[command(subcommand)]
