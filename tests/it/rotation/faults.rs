@@ -1,5 +1,5 @@
-//! One fault, at the nth outside call of a history, whichever that is: ARM, the vault, the Blob
-//! service or the database. The process may also die there.
+//! Faults at the nth outside call of a history, whichever that is: ARM, the vault, the Blob service or
+//! the database. The process may also die there.
 
 use std::{future::pending, sync::Mutex};
 
@@ -52,19 +52,19 @@ impl Call {
     }
 }
 
-/// Counts calls and strikes once.
+/// Counts calls, and strikes at some.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     calls: Mutex<Vec<Call>>,
-    strike: Option<(usize, Fault)>,
+    strikes: Vec<(usize, Fault)>,
     died: Notify,
 }
 
 impl Faults {
-    /// The fault strikes at call number `n`; the first is 1.
-    pub(super) fn at(n: usize, fault: Fault) -> Self {
+    /// Each fault strikes at its call number; the first is 1.
+    pub(super) fn at(strikes: &[(usize, Fault)]) -> Self {
         Self {
-            strike: Some((n, fault)),
+            strikes: strikes.to_vec(),
             ..Self::default()
         }
     }
@@ -77,10 +77,8 @@ impl Faults {
             calls.push(call);
             calls.len()
         };
-        let (n, fault) = self.strike?;
-        if count != n {
-            return None;
-        }
+        let mut strikes = self.strikes.iter();
+        let (_, fault) = *strikes.find(|(n, _)| *n == count)?;
         if fault == Fault::DiesBefore {
             self.die().await;
         }

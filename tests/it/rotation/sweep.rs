@@ -5,6 +5,10 @@
 
 use std::collections::BTreeSet;
 
+use proptest::{
+    prelude::Rng,
+    test_runner::{RngAlgorithm, TestRng},
+};
 use sas_broker::{
     app::verify_journal::verify_journal,
     domain::{
@@ -118,8 +122,8 @@ impl History {
         world
     }
 
-    fn check(&self, world: &World, fault: Option<(usize, Fault)>) {
-        let told = format!("{} with {fault:?}", self.name);
+    fn check(&self, world: &World, faults: &[(usize, Fault)]) {
+        let told = format!("{} with {faults:?}", self.name);
         let azure = world.azure.lock().unwrap().clone();
         assert_eq!(azure.violations, Vec::<String>::new(), "{told}");
         let newest = azure.newest().unwrap();
@@ -189,12 +193,43 @@ fn sweep(name: &str) {
     let history = histories().into_iter().find(|history| history.name == name);
     let history = history.unwrap();
     let world = history.play(Faults::default());
-    history.check(&world, None);
+    history.check(&world, &[]);
     let calls = world.faults.calls();
     for (n, call) in calls.iter().enumerate() {
         for fault in call.faults() {
-            let world = history.play(Faults::at(n + 1, *fault));
-            history.check(&world, Some((n + 1, *fault)));
+            let faults = [(n + 1, *fault)];
+            let world = history.play(Faults::at(&faults));
+            history.check(&world, &faults);
+        }
+    }
+}
+
+/// Pairs of faults for each history, at any two calls: the second also strikes while the first is
+/// being made up for.
+const PAIRS: usize = 40;
+
+#[test]
+fn every_rotation_ends_well_even_if_two_things_go_wrong() {
+    let mut random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let every = [
+        Fault::Fails,
+        Fault::Unheard,
+        Fault::Late(1),
+        Fault::Late(9),
+        Fault::DiesBefore,
+        Fault::DiesAfter,
+    ];
+    for history in histories() {
+        let calls = history.play(Faults::default()).faults.calls().len();
+        for _ in 0..PAIRS {
+            let mut drawn = |below: usize| random.next_u32() as usize % below;
+            let first = 1 + drawn(calls);
+            let faults = [
+                (first, every[drawn(every.len())]),
+                (first + 1 + drawn(calls / 2), every[drawn(every.len())]),
+            ];
+            let world = history.play(Faults::at(&faults));
+            history.check(&world, &faults);
         }
     }
 }
