@@ -172,6 +172,11 @@ impl State {
         version.key().is_some_and(live)
     }
 
+    /// Everything that was sent has come.
+    pub(super) fn is_settled(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     /// The newest version is on and opens the account.
     pub(super) fn is_sound(&self) -> bool {
         let newest = self.newest();

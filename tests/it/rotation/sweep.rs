@@ -40,7 +40,8 @@ struct History {
 }
 
 impl World {
-    /// Ticks until the account is at rest; processes that die are followed by others.
+    /// Ticks until the account is at rest and nothing that was sent may still come; processes that die
+    /// are followed by others.
     fn play(&self) {
         let mut process: Option<Process> = None;
         for _ in 0..TICKS_MAX {
@@ -66,7 +67,8 @@ impl World {
             .rotations()
             .iter()
             .all(|rotation| rotation.state.is_over());
-        rests && over && self.azure.lock().unwrap().is_sound()
+        let azure = self.azure.lock().unwrap();
+        rests && over && azure.is_sound() && azure.is_settled()
     }
 
     fn clock_now(&self) -> time::OffsetDateTime {

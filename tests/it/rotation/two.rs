@@ -115,6 +115,25 @@ fn a_process_that_wakes_up_after_its_lease_was_taken_writes_and_sends_nothing() 
 }
 
 #[test]
+fn what_a_process_saw_before_its_lease_was_taken_is_not_written_over_what_is_known_since() {
+    let world = World::new();
+    let process = world.another();
+    assert!(process.tick());
+    world.wait(OBSERVATION_INTERVAL);
+    let frozen = process.freeze(Point::Look);
+    world.wait(Duration::minutes(15));
+    let other = world.another();
+    assert!(other.tick());
+    let status = world.status();
+
+    let woken = frozen.wake();
+    assert_eq!(world.status(), status);
+    assert!(woken.tick() && other.tick());
+    assert_eq!(world.status(), status);
+    assert_eq!(woken.mutations() + other.mutations(), 1, "the adoption's");
+}
+
+#[test]
 fn what_a_process_sends_that_was_frozen_after_its_last_check_is_repaired() {
     let world = World::due();
     let process = world.another();
