@@ -26,6 +26,7 @@ mod service_outages;
 mod service_reads;
 mod service_revocation;
 mod service_revoke_keys;
+mod service_rotating;
 mod service_rotations;
 mod service_secrets;
 mod simulator;
