@@ -27,6 +27,8 @@ mod service_reads;
 mod service_revocation;
 mod service_revoke_keys;
 mod service_rotating;
+mod service_rotating_answers;
+mod service_rotating_orders;
 mod service_rotations;
 mod service_secrets;
 mod simulator;

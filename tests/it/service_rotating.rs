@@ -109,14 +109,18 @@ impl World {
         self.tick().await;
     }
 
-    /// A tick in each of so many minutes, by one process; what is published opens the account
-    /// throughout.
+    /// A minute passes, and this process ticks; what is published then opens the account.
+    pub(crate) async fn minute(&self, process: &RotationProcess) {
+        self.clock.advance(Duration::minutes(1));
+        process.tick().await.unwrap();
+        assert_ne!(self.published_opens().await, Some(false));
+    }
+
+    /// So many minutes of one process.
     pub(crate) async fn tick_minutes(&self, minutes: usize) {
         let process = self.process().await;
         for _ in 0..minutes {
-            self.clock.advance(Duration::minutes(1));
-            process.tick().await.unwrap();
-            assert_ne!(self.published_opens().await, Some(false));
+            self.minute(&process).await;
         }
         process.close().await;
     }
