@@ -29,6 +29,7 @@ mod service_revoke_keys;
 mod service_rotating;
 mod service_rotating_answers;
 mod service_rotating_orders;
+mod service_rotating_troubles;
 mod service_rotations;
 mod service_secrets;
 mod simulator;
