@@ -4,6 +4,7 @@
 use actix_web::http::StatusCode;
 use sas_broker::simulator::{
     ArmRole, Endpoint, Fault, KeySlot, Lock, NewSecret, Running, VaultRole, VaultRoleAssignment,
+    VaultSpec,
 };
 use serde_json::json;
 use time::Duration;
@@ -232,6 +233,28 @@ async fn a_version_of_somebody_else_over_ours_and_a_version_switched_off_are_rep
     assert!(stories[4].starts_with(&published("key2")), "{stories:?}");
     assert_eq!(stories.len(), 5);
     assert_eq!(world.mutations()[0], 0, "a repair regenerates nothing");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_deleted_secret_is_recovered_where_the_policy_says_so() {
+    let vault = VaultSpec {
+        recovery_takes: Duration::minutes(3),
+        ..VaultSpec::default()
+    };
+    let policy = json!({ "deleted_secret": "recover" });
+    let world = World::with_vault(vault, policy).await;
+    world.tick().await;
+    let version = world.versions().pop().unwrap().id;
+    world.azure.delete_secret(KEY_VAULT, SECRET).unwrap();
+    world.tick_after(Duration::hours(6)).await;
+    assert_eq!(world.versions().len(), 0, "it takes the vault a while");
+    world.tick_minutes(5).await;
+    assert_eq!(world.versions().pop().unwrap().id, version);
+    assert_eq!(world.state().await, "fresh");
+    let recovered = "repair succeeded: recover done";
+    assert_eq!(world.stories().await, [ADOPTED, recovered]);
+    assert_eq!(world.mutations(), [0, 1, 0, 1], "asked for once");
     world.stop().await;
 }
 
