@@ -363,3 +363,30 @@ async fn check_story(world: &World, rotation: &Value, at: OffsetDateTime) {
     ];
     assert_eq!(told, expected, "each intent before its outcome");
 }
+
+#[tokio::test]
+async fn the_policy_says_which_key_consumers_use_where_it_is_kept_and_in_which_form() {
+    let world = World::with_keys(json!({
+        "initial_key": "key2", "secret_name": "connection-of-lake1", "value": "connection_string",
+    }))
+    .await;
+    let lives = world.live(KeySlot::Key2);
+    world.tick().await;
+    let versions = world
+        .azure
+        .secret_versions(KEY_VAULT, "connection-of-lake1");
+    let version = versions.unwrap().remove(0);
+    let endpoint = world.azure.blob_endpoint(LAKE);
+    let expected = format!(
+        "DefaultEndpointsProtocol=https;AccountName=lake1;AccountKey={lives};BlobEndpoint={endpoint}"
+    );
+    assert_eq!(version.value.expose_secret(), expected);
+    assert_eq!(version.tags["CredentialId"], "key2");
+    assert_eq!(world.status().await["published"]["key"], "key2");
+    assert!(world.versions().is_empty(), "nothing under the usual name");
+    world.tick_after(Duration::days(30)).await;
+    let rotated = "schedule succeeded: regenerate key1 done, prove key1 done, publish key1 done";
+    assert_eq!(world.stories().await[1], rotated);
+    assert_eq!(world.live(KeySlot::Key2), lives);
+    world.stop().await;
+}

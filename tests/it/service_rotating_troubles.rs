@@ -259,6 +259,21 @@ async fn a_deleted_secret_is_recovered_where_the_policy_says_so() {
 }
 
 #[tokio::test]
+async fn after_a_purge_the_active_key_is_published_anew() {
+    let world = World::with_due_keys(json!({})).await;
+    world.tick().await;
+    world.azure.delete_secret(KEY_VAULT, SECRET).unwrap();
+    world.tick_after(Duration::hours(6)).await;
+    assert_eq!(world.state().await, "blocked");
+    world.azure.purge_secret(KEY_VAULT, SECRET).unwrap();
+    world.tick_after(Duration::minutes(1)).await;
+    assert_eq!(world.published(), ["key2 on"]);
+    assert_eq!(world.newest_value(), world.live(KeySlot::Key2));
+    assert_eq!(world.mutations(), [1, 3, 0, 0]);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn throttled_nothing_is_sent_until_azure_says_so() {
     let world = World::with_due_keys(json!({})).await;
     let limit = Fault::SubscriptionThrottled {
