@@ -45,24 +45,25 @@ impl World {
 
     /// The same, with a vault of another kind.
     pub(crate) async fn with_vault(vault: VaultSpec, policy: Value) -> Self {
-        let mut world = Self::start().await;
-        for role in [ArmRole::Reader, ArmRole::KeyOperator] {
-            let assigned = world.azure.assign_arm_role(LAKE, BROKER_PRINCIPAL, role);
-            assigned.unwrap();
-        }
-        let vault = world.azure.create_vault(VaultSpec {
-            name: KEY_VAULT.to_owned(),
-            tenant_id: TENANT,
-            role_assignments: vec![VaultRoleAssignment {
+        let world = Self::with_azure(|azure, config| {
+            for role in [ArmRole::Reader, ArmRole::KeyOperator] {
+                azure.assign_arm_role(LAKE, BROKER_PRINCIPAL, role).unwrap();
+            }
+            let officer = VaultRoleAssignment {
                 principal: BROKER_PRINCIPAL,
                 role: VaultRole::SecretsOfficer,
                 secret: None,
-            }],
-            ..vault
-        });
-        let host = vault.unwrap().authority().to_owned();
-        world.config.cloud.allowed_hosts.push(host);
-        world.restart().await;
+            };
+            let vault = azure.create_vault(VaultSpec {
+                name: KEY_VAULT.to_owned(),
+                tenant_id: TENANT,
+                role_assignments: vec![officer],
+                ..vault
+            });
+            let host = vault.unwrap().authority().to_owned();
+            config.cloud.allowed_hosts.push(host);
+        })
+        .await;
         world.rotate_by(policy).await;
         world
     }
