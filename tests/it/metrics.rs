@@ -30,7 +30,7 @@ fn metrics(process: &Process, rotated: Rotated) -> Arc<Metrics> {
 }
 
 /// Each sample by its name and labels.
-fn samples(page: &str) -> BTreeMap<&str, f64> {
+pub(crate) fn samples(page: &str) -> BTreeMap<&str, f64> {
     assert!(page.ends_with("# EOF\n"), "{page}");
     let lines = page.lines().filter(|line| !line.starts_with('#'));
     let sample = |line| {

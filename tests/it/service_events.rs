@@ -14,7 +14,7 @@ const EVENTS: &str = "/v1/events/key-vault";
 const ROLE: &str = "AzureEventGridSecureWebhookSubscriber";
 
 /// As Microsoft's page shows it (event-schema-key-vault).
-fn about(vault: &str, secret: &str) -> Value {
+pub(crate) fn about(vault: &str, secret: &str) -> Value {
     json!({
         "Id": format!("https://{vault}/secrets/{secret}/ee059b2bb5bc48398a53b168c6cdcb10"),
         "VaultName": vault.split('.').next(),
@@ -26,7 +26,7 @@ fn about(vault: &str, secret: &str) -> Value {
     })
 }
 
-fn grid(kind: &str, data: &Value) -> Value {
+pub(crate) fn grid(kind: &str, data: &Value) -> Value {
     json!({
         "id": "00eccf70-95a7-4e7c-8299-2eb17ee9ad64",
         "topic": "/subscriptions/x/resourceGroups/y/providers/Microsoft.KeyVault/vaults/z",
@@ -57,7 +57,7 @@ impl World {
         request.body(body.to_string())
     }
 
-    async fn deliver(&self, media_type: &str, body: &Value) -> Answer {
+    pub(crate) async fn deliver(&self, media_type: &str, body: &Value) -> Answer {
         let request = self.delivery(media_type, body);
         self.send(request.bearer_auth(self.event_grid())).await
     }

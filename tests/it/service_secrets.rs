@@ -19,10 +19,10 @@ use crate::world::{
 
 /// Secrets by name, each in every spelling that it may have.
 #[derive(Default)]
-struct Canaries(BTreeMap<String, String>);
+pub(crate) struct Canaries(BTreeMap<String, String>);
 
 impl Canaries {
-    fn plant(&mut self, name: &str, secret: &str) {
+    pub(crate) fn plant(&mut self, name: &str, secret: &str) {
         assert!(
             secret.len() > 12,
             "{name} is too short to be found for sure"
@@ -40,7 +40,7 @@ impl Canaries {
     }
 
     /// A key as text, in hex, and as a list of bytes.
-    fn plant_key(&mut self, name: &str, base64: &str) {
+    pub(crate) fn plant_key(&mut self, name: &str, base64: &str) {
         let bytes = STANDARD.decode(base64).unwrap();
         self.plant(&format!("{name}'s key"), base64);
         self.plant(&format!("{name}'s key in hex"), &hex::encode(&bytes));
@@ -55,7 +55,7 @@ impl Canaries {
         self.plant(name, &query_of(token)["sig"]);
     }
 
-    fn look_in(&self, place: &str, text: &str) {
+    pub(crate) fn look_in(&self, place: &str, text: &str) {
         for (name, secret) in &self.0 {
             if let Some((before, _)) = text.split_once(secret.as_str()) {
                 let start = before.char_indices().rev().nth(300).map_or(0, |(at, _)| at);

@@ -109,6 +109,11 @@ impl World {
 
     /// The same, with a changed configuration.
     pub(crate) async fn with(configure: impl FnOnce(&mut Config)) -> Self {
+        Self::with_azure(|_, config| configure(config)).await
+    }
+
+    /// The same, with more in its Azure before the broker starts.
+    pub(crate) async fn with_azure(configure: impl FnOnce(&Running, &mut Config)) -> Self {
         let database = Database::sqlite().await;
         let mut world = Self::launch(database.url.clone(), configure).await.unwrap();
         world.own_database = Some(database);
@@ -122,10 +127,15 @@ impl World {
 
     /// The same, with a changed configuration.
     pub(crate) async fn on_with(database: &Database, configure: impl FnOnce(&mut Config)) -> Self {
-        Self::launch(database.url.clone(), configure).await.unwrap()
+        Self::launch(database.url.clone(), |_, config| configure(config))
+            .await
+            .unwrap()
     }
 
-    async fn launch(url: String, configure: impl FnOnce(&mut Config)) -> Result<Self, Failure> {
+    async fn launch(
+        url: String,
+        configure: impl FnOnce(&Running, &mut Config),
+    ) -> Result<Self, Failure> {
         logs::install();
         let clock = Arc::new(TestClock(Mutex::new(START)));
         let sim_clock = Arc::clone(&clock);
@@ -137,7 +147,7 @@ impl World {
         }
         let dir = TempDir::new()?;
         let mut config = Config::from_toml(&config_text(&dir, &azure, &url)?)?;
-        configure(&mut config);
+        configure(&azure, &mut config);
         let broker = Broker::start(&config, ambient(&clock)).await?;
         Ok(Self {
             base: base(&broker, &config),

@@ -6,14 +6,14 @@
 
 use super::{
     Progress, RotateError, Round, Written,
-    draft::{At, Conclusion, Draft, OpenStep},
+    draft::{At, Conclusion, Draft, OpenStep, plain},
 };
 use crate::{
     domain::{
         ids::{RotationId, SecretVersion},
         rotation::{
             AccountStatus, CreationTime, KeyName, ProofPolicy, Publication, Rotation,
-            RotationState, RotationStep, Step, StepKind, StepOutcome, Trigger, content_type,
+            RotationState, RotationStep, State, Step, StepKind, StepOutcome, Trigger, content_type,
             observation::{AccountFacts, Published, Seen},
             schedule::INTERVAL_DAYS_MAX,
             secret_value,
@@ -300,12 +300,19 @@ impl Round<'_> {
         Ok((Progress::On, self.status))
     }
 
-    /// Ends the rotation as failed and leaves the account alone for a while.
+    /// Ends the rotation as failed, for a reason that time alone does not heal, and leaves the account
+    /// alone for a while.
     async fn give_up(mut self, mut draft: Draft, rotation: &Rotation, why: &str) -> Outcome {
         draft.end(rotation, RotationState::Failed, why);
         let failures = self.status.failures.saturating_add(1);
         self.status.failures = failures;
         self.status.look_at = self.rotator.clock.now() + pause(failures, OBSERVATION_INTERVAL);
+        // That consumers may be reading a dead key is the worse news.
+        if self.status.state != State::Drifted {
+            self.status.state = State::Blocked;
+        }
+        self.status.reasons.push(plain(why.to_owned()));
+        draft.overdue(&mut self.status);
         draft.look(self.status.clone());
         self.rotator.enact(draft, self.tenure, None).await?;
         let account = &self.account.name;

@@ -117,8 +117,10 @@ impl Work<'_> {
             return blocked;
         }
         let patient = |asked: OffsetDateTime| self.planner.now - asked < PATIENCE;
-        if step == Step::Recover && recovered_at(rotation).is_some_and(patient) {
-            // It takes the vault a while; the look that shows the versions again goes on from there.
+        let hidden = matches!(self.finding, Finding::Deleted | Finding::Unpublished { .. });
+        if hidden && recovered_at(rotation).is_some_and(patient) {
+            // It takes the vault a while, in which the secret is neither deleted nor there; the look
+            // that shows the versions again goes on from there.
             let until = self.planner.now + SOON;
             let why = "the secret is being recovered".to_owned();
             return (Next::Wait { until }, vec![why]);

@@ -95,7 +95,7 @@ pub struct StatusAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
     due_at: Option<String>,
-    /// Rotations that failed in a row.
+    /// Looks and rotations in a row that came to nothing.
     failures: u32,
     /// The newest version of the secret; absent before the adoption.
     #[serde(skip_serializing_if = "Option::is_none")]

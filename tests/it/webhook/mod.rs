@@ -1,7 +1,7 @@
 //! Rotation's notifications over sockets: from the outbox of each engine to a receiver that was
 //! written from the specification, by the delivery that a tick calls.
 
-mod receiver;
+pub(crate) mod receiver;
 
 use std::{fs, sync::Arc, time::Duration};
 
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Canaries: 24 bytes and 64.
-const SECRET: &str = "whsec_Y2FuYXJ5LXdlYmhvb2stc2VjcmV0LTI0";
+pub(crate) const SECRET: &str = "whsec_Y2FuYXJ5LXdlYmhvb2stc2VjcmV0LTI0";
 const FORMER: &str = "whsec_Y2FuYXJ5LWZvcm1lci13ZWJob29rLXNlY3JldC1vZi02NC1ieXRlcy1jYW5hcnktZm9ybWVyLXdlYmhvb2stcw==";
 
 /// As receivers have it that know no signatures: the address itself is a secret.
