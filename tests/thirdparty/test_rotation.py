@@ -70,6 +70,17 @@ def test_inside_the_overlap_an_ordinary_rotation_is_refused_until_when_it_says(b
     assert (azure.keys(), len(azure.versions())) == (before, 1)
 
 
+def test_what_stands_in_the_way_is_said_and_azure_is_left_alone_meanwhile(broker, azure):
+    azure.command("arm_roles", roles=[])
+    waits = broker.rotate("--wait-seconds", "5")
+    assert waits.returncode == 1
+    assert waits.stdout.count("waits, blocked: ARM: refused: 403 AuthorizationFailed") == 1
+    assert azure.calls("arm_read") == 1
+    azure.command("arm_roles", roles=["contributor"])
+    succeeded(broker.rotate())
+    assert azure.secret().value == azure.keys()["key1"]
+
+
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(broker, azure):
     before = azure.keys(), broker.audit_list()
     told = succeeded(broker.rotate("--dry-run"))
