@@ -177,6 +177,7 @@ fn fault(
             "gateway_timeout_after",
             lost(Effect::Now, Seen::GatewayTimeout),
         ),
+        ("silence_after", lost(Effect::Now, Seen::Silence)),
     ];
     known(name, &faults)
 }

@@ -16,8 +16,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use sas_broker::ports::{Clock as _, Entropy as _};
 use sas_broker::simulator::{
-    AccountSpec, ApplicationSpec, ArmRole, ArmRoleAssignment, ManagementSpec, RoleAssignment,
-    Running, Simulator, Spec, StorageRole, TenantSpec, VaultRole, VaultRoleAssignment, VaultSpec,
+    AccountSpec, ApiSpec, AppRoleAssignment, ApplicationSpec, ArmRole, ArmRoleAssignment,
+    ManagementSpec, RoleAssignment, Running, Simulator, Spec, StorageRole, TenantSpec,
+    TokenVersion, VaultRole, VaultRoleAssignment, VaultSpec,
 };
 use sas_broker::system::{SystemClock, SystemEntropy};
 use serde::Deserialize;
@@ -46,6 +47,18 @@ struct Wishes {
     /// How long the deletion and the recovery of a secret stay under way.
     deletion_seconds: u32,
     recovery_seconds: u32,
+    /// Set if the application is to get tokens for an API as well, such as the broker's.
+    api: Option<Api>,
+}
+
+/// One more application, which only accepts tokens.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Api {
+    client_id: Uuid,
+    app_id_uri: String,
+    /// App roles that the client has there.
+    roles: Vec<String>,
 }
 
 impl Default for Wishes {
@@ -58,6 +71,7 @@ impl Default for Wishes {
             key_propagation_seconds: 0,
             deletion_seconds: 0,
             recovery_seconds: 0,
+            api: None,
         }
     }
 }
@@ -72,13 +86,12 @@ struct Client {
 
 impl Client {
     fn new() -> Self {
-        let id = || SystemEntropy.uuid_v7(SystemClock.now());
         let mut secret = [0; 24];
         SystemEntropy.fill(&mut secret);
         Self {
-            tenant: id(),
-            id: id(),
-            object_id: id(),
+            tenant: new_id(),
+            id: new_id(),
+            object_id: new_id(),
             secret: hex::encode(secret),
         }
     }
@@ -217,6 +230,10 @@ impl Scene {
     }
 }
 
+fn new_id() -> Uuid {
+    SystemEntropy.uuid_v7(SystemClock.now())
+}
+
 fn now(seconds_ahead: &AtomicI64) -> OffsetDateTime {
     SystemClock.now() + Duration::seconds(seconds_ahead.load(Ordering::SeqCst))
 }
@@ -249,12 +266,31 @@ fn spec(wishes: &Wishes, client: &Client) -> Spec {
         },
         ..AccountSpec::default()
     };
+    let api = wishes.api.as_ref().map(|api| registration(api, principal));
     Spec {
         tenants: vec![TenantSpec {
             id: client.tenant,
-            applications: vec![application],
+            applications: [application].into_iter().chain(api).collect(),
             ..TenantSpec::default()
         }],
         accounts: vec![account],
+    }
+}
+
+fn registration(api: &Api, client: Uuid) -> ApplicationSpec {
+    let assigned = |role: &String| AppRoleAssignment {
+        principal: client,
+        role: role.clone(),
+    };
+    ApplicationSpec {
+        client_id: api.client_id,
+        object_id: new_id(),
+        api: Some(ApiSpec {
+            app_id_uri: api.app_id_uri.clone(),
+            accepted_token_version: TokenVersion::V2,
+            app_role_assignments: api.roles.iter().map(assigned).collect(),
+            ..ApiSpec::default()
+        }),
+        ..ApplicationSpec::default()
     }
 }

@@ -13,12 +13,12 @@ use crate::{
     app::request_rotation::{KeyChoice, Order},
     domain::{
         ids::{AccountName, Reason},
-        rotation::{Next, Plan, Rotation, RotationState, RotationStep},
+        rotation::{AccountStatus, Next, Plan, Rotation, RotationState, RotationStep},
         time_text::to_text,
     },
 };
 
-/// How often the rotation is looked at: its steps wait for Azure, not for us.
+/// How often the rotation is looked at in the database; Azure is asked when the account is due.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Rotate the keys of one account now.
@@ -84,18 +84,23 @@ impl Rotate {
         let asked = process.request(&self.account, &order).await?;
         anstream::println!("rotation {} ({})", asked.id, asked.trigger);
         let until = Instant::now() + Duration::from_secs(self.wait_seconds);
-        let (mut told, mut elsewhere) = (0, false);
+        let (mut told, mut said) = (0, String::new());
+        let mut status: Option<AccountStatus> = None;
         loop {
-            // Another process has the lease, or had it a moment ago: it goes on there, or soon here.
-            if process.advance(&self.account).await?.is_none() && !elsewhere {
-                anstream::println!("another broker holds the lease, or did just now; waiting");
-                elsewhere = true;
+            // A look before its time finds nothing new, and would count as one more failure.
+            if status.as_ref().is_none_or(|status| process.is_due(status)) {
+                status = process.advance(&self.account).await?;
             }
             let found = process.rotation(&self.account, asked.id).await?;
             let rotation = found.ok_or("the rotation is not in the database any more")?;
             told += print_steps(&rotation, told);
             if rotation.state.is_over() {
                 return Ok(print_end(&rotation));
+            }
+            let waits_for = waits_for(status.as_ref());
+            if waits_for != said {
+                anstream::println!("{waits_for}");
+                said = waits_for;
             }
             if Instant::now() >= until {
                 let state = rotation.state;
@@ -151,6 +156,17 @@ fn print_step(step: &RotationStep) {
         step.outcome,
         detail.unwrap_or_default(),
     );
+}
+
+/// Why the rotation is not over yet.
+fn waits_for(status: Option<&AccountStatus>) -> String {
+    let Some(status) = status else {
+        // It goes on there, or soon here.
+        return "waits: another broker holds the lease, or did just now".to_owned();
+    };
+    let (state, again) = (status.state, to_text(status.look_at));
+    let why = status.reasons.join("; ");
+    format!("waits, {state}: {why}; looks again at {again}")
 }
 
 fn print_end(rotation: &Rotation) -> ExitCode {

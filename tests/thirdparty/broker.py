@@ -1,6 +1,6 @@
 """The broker under test: the real binary, its configuration, its command line, one process of it.
 
-`configuration` and `policy` are the only places that know the keys of the two files.
+`configuration`, `policy` and `rotation_policy` are the only places that know the keys of the files.
 """
 
 import contextlib
@@ -24,47 +24,95 @@ AUDIENCE = "api://sas-broker.test"
 # What a caller of the issuing endpoints must hold, as an application role.
 CALLER_ROLE = "SasBroker.Caller"
 SECRET_VARIABLE = "BROKER_CLIENT_SECRET"
+WEBHOOK_SECRET_VARIABLE = "BROKER_WEBHOOK_SECRET"
 COMMAND_SECONDS_MAX = 60
 
 
 @dataclass(frozen=True)
+class Cloud:
+    """What the broker is told about the Azure that it is pointed at."""
+
+    authority: str
+    tenant: str
+    client_id: str
+    client_secret: str
+    allowed_hosts: list[str]
+    ca_file: Path
+    audience: str = AUDIENCE
+    # Only where keys are rotated.
+    resource_manager: str | None = None
+
+
+@dataclass(frozen=True)
 class Surroundings:
-    """What the broker is pointed at."""
+    """What a broker that issues is pointed at: an issuer in Entra's place, and Azurite."""
 
     issuer: servers.Issuer
     azurite: servers.Azurite
     tls: servers.Tls
 
+    @property
+    def cloud(self) -> Cloud:
+        client = self.issuer.client
+        return Cloud(
+            authority=self.issuer.origin,
+            tenant=self.issuer.tenant,
+            client_id=client.id,
+            client_secret=client.secret,
+            allowed_hosts=[urlsplit(self.azurite.endpoint).netloc],
+            ca_file=self.tls.authority,
+        )
 
-def configuration(around: Surroundings, port: int, database_url: str, log_filter: str) -> str:
-    """The TOML file. The client secret is not in it: it comes from the environment."""
-    storage_host = urlsplit(around.azurite.endpoint).netloc
+
+def configuration(
+    cloud: Cloud,
+    database_url: str,
+    port: int,
+    log_filter: str,
+    metrics_port: int | None = None,
+    webhook_url: str | None = None,
+) -> str:
+    """The TOML file. The secrets are not in it: they come from the environment."""
+    management = f"""
+resource_manager = "{cloud.resource_manager}"
+resource_manager_audience = "https://management.azure.com"
+"""
+    metrics = f"""
+[metrics]
+listen = "127.0.0.1:{metrics_port}"
+"""
+    webhook = f"""
+[webhook]
+url = "{webhook_url}"
+secret_env = "{WEBHOOK_SECRET_VARIABLE}"
+"""
     return f"""
 [server]
 listen = "127.0.0.1:{port}"
 
 [cloud]
 name = "custom"
-authority = "{around.issuer.origin}"
-allowed_hosts = ["{storage_host}"]
-ca_file = "{around.tls.authority}"
-
+authority = "{cloud.authority}"
+allowed_hosts = {json.dumps(cloud.allowed_hosts)}
+ca_file = "{cloud.ca_file}"
+{management if cloud.resource_manager else ""}
 [entra]
-audiences = ["{AUDIENCE}"]
+audiences = ["{cloud.audience}"]
 application_role = "{CALLER_ROLE}"
 
 [[entra.tenants]]
-id = "{around.issuer.tenant}"
+id = "{cloud.tenant}"
 
 [database]
 url = "{database_url}"
 
 [credentials.blob]
 kind = "client_secret"
-tenant_id = "{around.issuer.tenant}"
-client_id = "{around.issuer.client.id}"
+tenant_id = "{cloud.tenant}"
+client_id = "{cloud.client_id}"
 secret_env = "{SECRET_VARIABLE}"
-
+{metrics if metrics_port else ""}
+{webhook if webhook_url else ""}
 [log]
 filter = "{log_filter}"
 """
@@ -91,52 +139,65 @@ def policy(around: Surroundings, reader: str, writer: str) -> dict:
     return {"accounts": [account], "grants": grants}
 
 
-class Broker:
+def rotation_policy(cloud: Cloud, place: dict, blob_endpoint: str, **wishes: object) -> dict:
+    """The role table: the simulated account, whose key is kept in the simulated vault."""
+    rotation = {"vault": place["vault_url"], "schedule": {"kind": "interval", "days": 30}}
+    account = {
+        "name": place["account"],
+        "resource_id": place["resource_id"],
+        "tenant_id": cloud.tenant,
+        "blob_endpoint": blob_endpoint,
+        "signing_identity": "blob",
+        "rotation": rotation | wishes,
+    }
+    return {"accounts": [account], "grants": []}
+
+
+class Program:
     """The binary with one configuration: its command line, and one serving process at a time."""
 
     def __init__(
         self,
         directory: Path,
-        around: Surroundings,
+        cloud: Cloud,
         database: Sqlite | Postgres,
         *,
+        environment: dict[str, str] | None = None,
         log_filter: str = "info",
+        **sections: object,
     ) -> None:
-        self.around = around
         self.database = database
         self.directory = directory / f"broker-{uuid.uuid4()}"
         self.directory.mkdir()
         self.log = self.directory / "broker.log"
-        self.reader, self.writer = str(uuid.uuid4()), str(uuid.uuid4())
         self._port = services.free_port()
         self.origin = f"http://127.0.0.1:{self._port}"
         self._file = self.directory / "config.toml"
-        self._file.write_text(configuration(around, self._port, database.url, log_filter))
-        self._environment = {SECRET_VARIABLE: around.issuer.client.secret}
+        text = configuration(cloud, database.url, self._port, log_filter, **sections)
+        self._file.write_text(text)
+        self._environment = {SECRET_VARIABLE: cloud.client_secret, **(environment or {})}
         self.service: services.Service | None = None
 
-    def run(self, *arguments: str | Path) -> subprocess.CompletedProcess:
-        """One command of the command line; the test fails if it does."""
+    def command(self, *arguments: str | Path) -> list[str | Path]:
+        return [BINARY, "--config", self._file, *arguments]
+
+    def run(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess:
+        """One command of the command line; the test fails if it does, unless told otherwise."""
         return subprocess.run(
-            [BINARY, "--config", self._file, *arguments],
+            self.command(*arguments),
             env=self._environment,
-            check=True,
+            check=check,
             capture_output=True,
             text=True,
             timeout=COMMAND_SECONDS_MAX,
         )
 
-    def apply_policy(self, *, without: str | None = None, strangers: int = 0) -> None:
-        """The whole role table, or all of it but the grants of one object id; and as many grants
-        more, of callers who never call."""
-        document = policy(self.around, self.reader, self.writer)
-        document["grants"] = [
-            grant for grant in document["grants"] if grant["principal"]["object_id"] != without
-        ]
-        pattern = document["grants"][-1]
-        for _ in range(strangers):
-            stranger = pattern["principal"] | {"object_id": str(uuid.uuid4())}
-            document["grants"].append(pattern | {"principal": stranger})
+    def spawn(self, log: Path, *arguments: str | Path) -> services.Service:
+        """The same in the background; what it prints goes to the log."""
+        name = f"sas-broker {arguments[0]}"
+        return services.Service(name, self.command(*arguments), log, env=self._environment)
+
+    def apply_document(self, document: dict) -> None:
         file = self.directory / "policy.json"
         file.write_text(json.dumps(document))
         self.run("apply", "-f", file)
@@ -152,8 +213,7 @@ class Broker:
 
     def launch(self) -> None:
         """Starts the process and waits for nothing."""
-        command = [BINARY, "--config", self._file, "serve"]
-        self.service = services.Service("sas-broker", command, self.log, env=self._environment)
+        self.service = self.spawn(self.log, "serve")
 
     def is_ready(self) -> bool:
         with contextlib.suppress(requests.ConnectionError):
@@ -163,21 +223,6 @@ class Broker:
     def stop(self) -> int:
         """An orderly end; the exit status."""
         return self.service.stop()
-
-    def token_for(self, object_id: str, **claims: object) -> str:
-        """An access token as Entra v2 gives it to an application that calls on its own behalf."""
-        application = str(uuid.uuid4())
-        usual = {
-            "aud": AUDIENCE,
-            "tid": self.around.issuer.tenant,
-            "oid": object_id,
-            "sub": object_id,
-            "azp": application,
-            "uti": uuid.uuid4().hex,
-            "ver": "2.0",
-            "roles": [CALLER_ROLE],
-        }
-        return self.around.issuer.token(**usual | claims)
 
     def post(
         self,
@@ -197,6 +242,49 @@ class Broker:
             headers=headers,
             timeout=servers.REQUEST_SECONDS_MAX,
         )
+
+
+class Broker(Program):
+    """One that issues, with callers who ask it."""
+
+    def __init__(
+        self,
+        directory: Path,
+        around: Surroundings,
+        database: Sqlite | Postgres,
+        **options: str,
+    ) -> None:
+        super().__init__(directory, around.cloud, database, **options)
+        self.around = around
+        self.reader, self.writer = str(uuid.uuid4()), str(uuid.uuid4())
+
+    def apply_policy(self, *, without: str | None = None, strangers: int = 0) -> None:
+        """The whole role table, or all of it but the grants of one object id; and as many grants
+        more, of callers who never call."""
+        document = policy(self.around, self.reader, self.writer)
+        document["grants"] = [
+            grant for grant in document["grants"] if grant["principal"]["object_id"] != without
+        ]
+        pattern = document["grants"][-1]
+        for _ in range(strangers):
+            stranger = pattern["principal"] | {"object_id": str(uuid.uuid4())}
+            document["grants"].append(pattern | {"principal": stranger})
+        self.apply_document(document)
+
+    def token_for(self, object_id: str, **claims: object) -> str:
+        """An access token as Entra v2 gives it to an application that calls on its own behalf."""
+        application = str(uuid.uuid4())
+        usual = {
+            "aud": AUDIENCE,
+            "tid": self.around.issuer.tenant,
+            "oid": object_id,
+            "sub": object_id,
+            "azp": application,
+            "uti": uuid.uuid4().hex,
+            "ver": "2.0",
+            "roles": [CALLER_ROLE],
+        }
+        return self.around.issuer.token(**usual | claims)
 
     def ask(
         self,

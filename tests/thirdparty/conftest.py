@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import rotating
 import servers
 import services
 from broker import Surroundings, serving
@@ -67,6 +68,11 @@ def storage_clock(directory):
 
 
 @pytest.fixture(scope="session")
+def clock_library(directory):
+    return servers.clock_library(directory)
+
+
+@pytest.fixture(scope="session")
 def shifted_azurite(directory, tls, account_key, storage_clock):
     """The same account and blobs, at the time that `storage_clock` says."""
     instance = servers.azurite(directory, tls, account_key, https=True, clock=storage_clock)
@@ -95,3 +101,15 @@ def broker(directory, around):
     """The broker that the proofs share which leave it as it was."""
     with serving(directory, around, Sqlite.create(directory)) as running:
         yield running
+
+
+@pytest.fixture
+def world(directory, clock_library):
+    """A simulated Azure of one's own, and the time there."""
+    with rotating.world(directory, clock_library) as running:
+        yield running
+
+
+@pytest.fixture
+def azure(world):
+    return world.azure

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 import secrets
+import subprocess
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -117,6 +118,7 @@ class Azurite:
     """Azurite's Blob service, holding the one account `ACCOUNT`."""
 
     endpoint: str
+    # The first, if it holds both.
     account_key: str
     authority: Path
 
@@ -128,18 +130,22 @@ class Azurite:
 
     def as_owner(self) -> BlobServiceClient:
         """Signed in with the account key, as the person who fills the containers would be."""
-        return self.service({"account_name": ACCOUNT, "account_key": self.account_key})
+        return self.with_key(self.account_key)
+
+    def with_key(self, account_key: str) -> BlobServiceClient:
+        """Signed in with a key that may or may not be one of the account's."""
+        return self.service({"account_name": ACCOUNT, "account_key": account_key})
 
 
 class Clock:
-    """The time at which a server lives, as an offset from now that can be changed while it runs."""
+    """The time at which a program lives, as an offset from now that can change while it runs."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self.shift(0)
 
     def shift(self, seconds: int) -> None:
-        """From now on the server's clock is `seconds` ahead, or behind if negative."""
+        """From now on the program's clock is `seconds` ahead, or behind if negative."""
         # Renamed into place, because the server may read at any moment.
         fresh = self._file.with_suffix(".new")
         fresh.write_text(str(seconds))
@@ -151,17 +157,36 @@ class Clock:
     def environment(self) -> dict[str, str]:
         return {"CLOCK_OFFSET_FILE": str(self._file)}
 
+    def preload(self, library: Path) -> dict[str, str]:
+        """The environment of a program in machine code, with what `clock_library` made."""
+        return self.environment() | {"LD_PRELOAD": str(library)}
+
+
+def clock_library(directory: Path) -> Path:
+    """`clock.c`, compiled by the C compiler that Rust links with."""
+    library = directory / "clock.so"
+    source = Path(__file__).with_name("clock.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", library, source], check=True)
+    return library
+
 
 @contextlib.contextmanager
 def azurite(
-    directory: Path, tls: Tls, account_key: str, *, https: bool, clock: Clock | None = None
+    directory: Path,
+    tls: Tls,
+    *account_keys: str,
+    https: bool,
+    clock: Clock | None = None,
+    port: int | None = None,
 ) -> Iterator[Azurite]:
-    """OAuth, and so user delegation keys, are to be had over HTTPS only.
+    """Holds the account with one key or both. A port is given to start it again in the same place.
+
+    OAuth, and so user delegation keys, are to be had over HTTPS only.
 
     A key's value depends on who asks and for when, not on the instance, so that other instances
     accept the same tokens: one over plain HTTP, or one that lives at another time.
     """
-    scheme, port = ("https" if https else "http"), services.free_port()
+    scheme, port = ("https" if https else "http"), port or services.free_port()
     program = toolbox.NODE_MODULES / "azurite/dist/src/blob/main.js"
     flags = ["--blobHost", "127.0.0.1", "--blobPort", str(port), "--inMemoryPersistence"]
     # The clients' `x-ms-version` is newer than the newest that Azurite knows.
@@ -173,11 +198,11 @@ def azurite(
         [toolbox.node(), *(clock.node_flags() if clock else []), program, *flags],
         directory / f"azurite-{port}.log",
         cwd=directory,
-        env={"AZURITE_ACCOUNTS": f"{ACCOUNT}:{account_key}"}
+        env={"AZURITE_ACCOUNTS": ":".join([ACCOUNT, *account_keys])}
         | (clock.environment() if clock else {}),
     )
     with services.running(service, lambda: services.answers(port)):
-        yield Azurite(f"{scheme}://127.0.0.1:{port}/{ACCOUNT}", account_key, tls.authority)
+        yield Azurite(f"{scheme}://127.0.0.1:{port}/{ACCOUNT}", account_keys[0], tls.authority)
 
 
 def new_account_key() -> str:

@@ -8,9 +8,10 @@ import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from azure.identity import ClientSecretCredential
-from azure.keyvault.secrets import SecretClient
+from azure.keyvault.secrets import KeyVaultSecret, SecretClient, SecretProperties
 from azure.mgmt.storage import StorageManagementClient
 from azure.storage.blob import BlobServiceClient
 
@@ -40,6 +41,43 @@ class SimulatedAzure:
 
     def calls(self, endpoint: str) -> int:
         return self.command("calls", endpoint=endpoint)["calls"]
+
+    @property
+    def secret_name(self) -> str:
+        """Where the broker keeps the account's key."""
+        return f"sa-{self.place['account']}"
+
+    def cloud(self, audience: str) -> broker.Cloud:
+        """What a broker has to be told, to be pointed at it."""
+        trusted = [self.place["blob_endpoint"], self.place["vault_url"]]
+        return broker.Cloud(
+            authority=self.place["authority"].rstrip("/"),
+            tenant=self.place["tenant"],
+            client_id=self.place["client_id"],
+            client_secret=self.place["client_secret"],
+            allowed_hosts=[urlsplit(url).netloc for url in trusted],
+            ca_file=Path(self.place["ca_file"]),
+            audience=audience,
+            resource_manager=self.place["arm_url"].rstrip("/"),
+        )
+
+    def keys(self) -> dict[str, str]:
+        """The account's live keys, as Microsoft's client lists them."""
+        account = self.place["resource_group"], self.place["account"]
+        with self.arm() as arm:
+            listed = arm.storage_accounts.list_keys(*account).keys_property
+        return {key.key_name: key.value for key in listed}
+
+    def secret(self) -> KeyVaultSecret:
+        """What a consumer reads: the secret, without a version."""
+        with self.vault() as vault:
+            return vault.get_secret(self.secret_name)
+
+    def versions(self) -> list[SecretProperties]:
+        """The secret's versions, oldest first. Those of one second come in no order."""
+        with self.vault() as vault:
+            found = list(vault.list_properties_of_secret_versions(self.secret_name))
+        return sorted(found, key=lambda version: version.created_on)
 
     def _read(self) -> dict:
         line = self._process.stdout.readline()

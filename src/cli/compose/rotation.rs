@@ -146,6 +146,12 @@ impl RotationProcess {
         }
     }
 
+    /// Whether it is time to look at the account again.
+    #[must_use]
+    pub fn is_due(&self, status: &AccountStatus) -> bool {
+        status.look_at <= self.rotator.clock.now()
+    }
+
     /// One rotation, with its steps.
     ///
     /// # Errors
