@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     ConfigFile, Failure,
     compose::{Ambient, RotationProcess},
+    serve::stop_signal,
 };
 use crate::{
     app::request_rotation::{KeyChoice, Order},
@@ -70,7 +71,11 @@ impl Rotate {
                 ExitCode::SUCCESS
             })
         } else {
-            self.rotate(&process).await
+            tokio::select! {
+                done = self.rotate(&process) => done,
+                // What was under way is found by whoever takes the lease next.
+                asked = stop_signal() => asked.map(|()| interrupted()).map_err(Failure::from),
+            }
         };
         process.close().await;
         done
@@ -112,6 +117,11 @@ impl Rotate {
             sleep(LOOK_AGAIN).await;
         }
     }
+}
+
+fn interrupted() -> ExitCode {
+    anstream::println!("interrupted; a serving broker goes on with it, or the next `rotate`");
+    ExitCode::FAILURE
 }
 
 fn print_plan(plan: &Plan) {
