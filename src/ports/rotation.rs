@@ -185,7 +185,8 @@ pub trait Rotations: Send + Sync {
     /// Rotations of an account that are not over, with their steps: the one that runs first, then
     /// those of a break-glass, then the others, each by age.
     async fn open_rotations(&self, account: &AccountName) -> Result<Vec<Rotation>, StoreError>;
-    /// Accounts that have a rotation that is not over, at most `limit`.
+    /// Accounts that have a rotation that is not over, at most `limit`, in the order of names. They may
+    /// have left the role table.
     async fn accounts_at_work(&self, limit: usize) -> Result<Vec<AccountName>, StoreError>;
     /// The newest regeneration or publication of the account whose outcome is open.
     async fn in_flight(&self, account: &AccountName) -> Result<Option<InFlight>, StoreError>;
