@@ -291,6 +291,11 @@ impl StorageAccounts for ArmAccounts {
         self.mutate(account, "regenerateKey", Some(body)).await
     }
 
+    fn wait(&self, account: &Account) -> Option<Duration> {
+        let subscription = account.storage_resource_id()?.subscription();
+        self.throttle.wait(&subscription, Kind::Write)
+    }
+
     async fn revoke_user_delegation_keys(&self, account: &Account) -> Result<(), OutsideError> {
         self.mutate(account, "revokeUserDelegationKeys", None).await
     }

@@ -89,24 +89,42 @@ impl Meter {
             .filter(|left| !left.is_zero())
     }
 
-    /// Takes a permit, or says when there is one.
-    fn permit(&mut self, kind: Kind, pace: Pace, now: OffsetDateTime) -> Result<(), Duration> {
+    /// When all that was asked for is paid for, from now on.
+    fn paid_at(&self, kind: Kind, pace: Pace, now: OffsetDateTime) -> OffsetDateTime {
         let paid_at = match kind {
-            Kind::Read => &mut self.reads_paid_at,
-            Kind::Write => &mut self.writes_paid_at,
+            Kind::Read => self.reads_paid_at,
+            Kind::Write => self.writes_paid_at,
         };
         // Further ahead than a whole burst is only what a clock left that was set back since.
-        if *paid_at < now || *paid_at > now + pace.every * pace.burst {
-            *paid_at = now;
+        if paid_at < now || paid_at > now + pace.every * pace.burst {
+            now
+        } else {
+            paid_at
         }
-        let allowed_from = *paid_at - pace.every * pace.burst.saturating_sub(1);
-        match Duration::try_from(allowed_from - now) {
-            Ok(wait) if !wait.is_zero() => Err(wait),
-            _ => {
-                *paid_at += pace.every;
-                Ok(())
-            }
+    }
+
+    /// How long there is no permit; `None` if there is one.
+    fn wait(&self, kind: Kind, pace: Pace, now: OffsetDateTime) -> Option<Duration> {
+        if let Some(left) = self.pause_left(now) {
+            return Some(left);
         }
+        let allowed_from =
+            self.paid_at(kind, pace, now) - pace.every * pace.burst.saturating_sub(1);
+        let wait = Duration::try_from(allowed_from - now).ok()?;
+        (!wait.is_zero()).then_some(wait)
+    }
+
+    /// Takes a permit, or says when there is one.
+    fn permit(&mut self, kind: Kind, pace: Pace, now: OffsetDateTime) -> Result<(), Duration> {
+        if let Some(wait) = self.wait(kind, pace, now) {
+            return Err(wait);
+        }
+        let paid_at = self.paid_at(kind, pace, now) + pace.every;
+        match kind {
+            Kind::Read => self.reads_paid_at = paid_at,
+            Kind::Write => self.writes_paid_at = paid_at,
+        }
+        Ok(())
     }
 }
 
@@ -125,18 +143,24 @@ impl<K: Eq + Hash + Clone> Throttle<K> {
 
     /// Lets one call go out now, or says that none may.
     pub(super) fn permit(&self, of: &K, kind: Kind) -> Result<(), OutsideError> {
-        let now = self.now();
-        let pace = match kind {
+        let (now, pace) = (self.now(), self.pace(kind));
+        self.with_meter(of, now, |meter| meter.permit(kind, pace, now))
+            .map_err(|wait| OutsideError::Throttled {
+                retry_after: Some(wait),
+            })
+    }
+
+    /// How long no call of this kind may go out; `None` if one may now. It takes no permit.
+    pub(super) fn wait(&self, of: &K, kind: Kind) -> Option<Duration> {
+        let (now, pace) = (self.now(), self.pace(kind));
+        self.with_meter(of, now, |meter| meter.wait(kind, pace, now))
+    }
+
+    const fn pace(&self, kind: Kind) -> Pace {
+        match kind {
             Kind::Read => self.paces.reads,
             Kind::Write => self.paces.writes,
-        };
-        self.with_meter(of, now, |meter| match meter.pause_left(now) {
-            Some(left) => Err(left),
-            None => meter.permit(kind, pace, now),
-        })
-        .map_err(|wait| OutsideError::Throttled {
-            retry_after: Some(wait),
-        })
+        }
     }
 
     /// Azure wants to be left alone: for so long, or for a while.
@@ -202,8 +226,11 @@ mod tests {
             assert_eq!(throttle.permit(&1, Kind::Read), Ok(()));
         }
         assert_eq!(throttle.permit(&1, Kind::Read), wait(10));
+        assert_eq!(throttle.wait(&1, Kind::Write), None, "it takes none");
         assert_eq!(throttle.permit(&1, Kind::Write), Ok(()));
         assert_eq!(throttle.permit(&1, Kind::Write), wait(60));
+        let minute = Duration::from_secs(60);
+        assert_eq!(throttle.wait(&1, Kind::Write), Some(minute));
         assert_eq!(throttle.permit(&2, Kind::Read), Ok(()));
         advance(&clock, 4);
         assert_eq!(throttle.permit(&1, Kind::Read), wait(6));

@@ -83,6 +83,9 @@ pub trait StorageAccounts: Send + Sync {
     async fn key(&self, account: &Account, key: KeyName) -> Result<AccountKey, OutsideError>;
     /// Regenerates a key. Not idempotent: after [`OutsideError::Unclear`] look before repeating.
     async fn regenerate_key(&self, account: &Account, key: KeyName) -> Result<(), OutsideError>;
+    /// How long a change of the account's keys would have to wait, so that Azure's limits are kept;
+    /// `None` if it need not. Nothing is sent to know.
+    fn wait(&self, account: &Account) -> Option<Duration>;
     /// Revokes every user delegation key of the account. Idempotent.
     async fn revoke_user_delegation_keys(&self, account: &Account) -> Result<(), OutsideError>;
 }

@@ -63,6 +63,10 @@ impl StorageAccounts for Arm {
         panic!("nobody regenerates")
     }
 
+    fn wait(&self, _: &Account) -> Option<Duration> {
+        None
+    }
+
     async fn revoke_user_delegation_keys(&self, _: &Account) -> Result<(), OutsideError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         if self.slow.load(Ordering::SeqCst) {

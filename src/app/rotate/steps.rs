@@ -17,7 +17,7 @@ use crate::{
             observation::{AccountFacts, Published, Seen},
             schedule::INTERVAL_DAYS_MAX,
             secret_value,
-            step::{OBSERVATION_INTERVAL, pause},
+            step::{OBSERVATION_INTERVAL, SOON, pause},
         },
         time_text::whole_seconds,
     },
@@ -75,6 +75,11 @@ impl Round<'_> {
     }
 
     pub(super) async fn take(self, draft: Draft, at: At, step: Step) -> Outcome {
+        let asks_arm = matches!(step, Step::Regenerate { .. } | Step::Publish { .. });
+        let wait = self.rotator.accounts.wait(self.account);
+        if let Some(wait) = wait.filter(|_| asks_arm) {
+            return self.put_off(draft, wait).await;
+        }
         match step {
             Step::Regenerate {
                 key,
@@ -91,6 +96,19 @@ impl Round<'_> {
             }
             Step::Recover => self.touch(draft, at, StepKind::Recover, None, None).await,
         }
+    }
+
+    /// The subscription's limits leave no room now: nothing is begun, and so nothing fails. When many
+    /// accounts are due at once, they take their turns.
+    async fn put_off(mut self, mut draft: Draft, wait: std::time::Duration) -> Outcome {
+        let wait = Duration::try_from(wait).unwrap_or(SOON).max(SOON);
+        self.status.look_at = self.rotator.clock.now() + wait;
+        let why = "it waits its turn: the subscription's limits leave no room now";
+        self.status.reasons.push(why.to_owned());
+        draft.overdue(&mut self.status);
+        draft.look(self.status.clone());
+        self.rotator.enact(draft, self.tenure, None).await?;
+        Ok((Progress::Rests, self.status))
     }
 
     async fn regenerate(

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration as StdDuration,
 };
 
 use async_trait::async_trait;
@@ -74,6 +75,8 @@ pub(super) struct State {
     /// Keys that we regenerated, in order.
     pub(super) regenerated: Vec<KeyName>,
     pub(super) violations: Vec<String>,
+    /// How long ARM's limits leave no room.
+    pub(super) busy: Option<StdDuration>,
 }
 
 /// The outside, as one process reaches it.
@@ -140,6 +143,7 @@ impl State {
             named: None,
             regenerated: vec![],
             violations: vec![],
+            busy: None,
         }
     }
 
@@ -299,6 +303,10 @@ impl StorageAccounts for Azure {
 
     async fn regenerate_key(&self, _: &Account, key: KeyName) -> Result<(), OutsideError> {
         self.mutate(Effect::Regenerate(key)).await
+    }
+
+    fn wait(&self, _: &Account) -> Option<StdDuration> {
+        self.state().busy
     }
 
     async fn revoke_user_delegation_keys(&self, _: &Account) -> Result<(), OutsideError> {

@@ -298,3 +298,25 @@ fn what_others_did_is_put_right_within_one_observation_interval() {
         assert_eq!(world.azure.lock().unwrap().violations, Vec::<String>::new());
     }
 }
+
+#[test]
+fn an_account_waits_its_turn_without_a_failed_rotation() {
+    let world = World::new();
+    let process = world.process().unwrap();
+    world.azure.lock().unwrap().busy = Some(std::time::Duration::from_secs(90));
+    for _ in 0..20 {
+        assert!(process.tick());
+        world.wait(Duration::minutes(1));
+    }
+    assert_eq!(world.rotations(), []);
+    let status = world.status().unwrap();
+    assert_eq!(status.failures, 0);
+    assert!(
+        status.reasons.join(" ").contains("waits its turn"),
+        "{status:?}"
+    );
+    world.azure.lock().unwrap().busy = None;
+    world.wait(Duration::minutes(2));
+    assert!(process.tick());
+    assert!(world.is_at_rest());
+}
