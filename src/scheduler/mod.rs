@@ -76,12 +76,13 @@ impl Scheduler {
         let lost = futures_util::stream::iter(looks)
             .buffer_unordered(SIDE_BY_SIDE)
             .any(|lost| async move { lost });
-        // Beside each other: a receiver that does not answer must not hold up the rotations.
-        let (lost, delivered) = tokio::join!(lost, self.deliver());
-        if lost {
+        if lost.await {
             info!("another process has the lease now");
+            return Ok(());
         }
-        delivered
+        // Afterwards, so that news is told at once. A receiver that does not answer makes the next tick
+        // late, by less than a minute; rotations may be late.
+        self.deliver().await
     }
 
     async fn deliver(&self) -> Result<(), StoreError> {
