@@ -39,9 +39,21 @@ pub enum Route {
 /// # Errors
 /// If the file cannot be read, is no PEM or holds no certificate.
 pub fn client(ca_file: Option<&Path>, route: Route) -> Result<Client, ClientError> {
+    patient_client(ca_file, route, EXCHANGE_TIMEOUT)
+}
+
+/// The same for exchanges that may take longer.
+///
+/// # Errors
+/// Those of [`client`].
+pub fn patient_client(
+    ca_file: Option<&Path>,
+    route: Route,
+    exchange: Duration,
+) -> Result<Client, ClientError> {
     let mut builder = Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(EXCHANGE_TIMEOUT)
+        .timeout(exchange)
         .redirect(redirect::Policy::none())
         // azure_core's features turn decompression on in every client of the process; a bound on
         // an answer's bytes would then not bound what they unfold to.

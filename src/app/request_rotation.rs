@@ -326,6 +326,17 @@ impl RotationRequester {
         if let KeyChoice::Named(key) = choice {
             return Ok(key);
         }
+        // A break-glass publishes the other key first: while one is open, the words mean what they meant
+        // when it was asked for, or asking again would kill the second key too.
+        let open = self.rotations.open_rotations(account).await?;
+        let glass = |open: &Rotation| open.trigger == Trigger::BreakGlass;
+        if let Some(key) = open
+            .iter()
+            .find(|open| glass(open))
+            .and_then(|open| open.key)
+        {
+            return Ok(key);
+        }
         let status = self.rotations.status(account).await?;
         let published = status.and_then(|status| status.published);
         let active = published.ok_or(RequestError::NothingPublished)?.key;
@@ -335,8 +346,9 @@ impl RotationRequester {
         })
     }
 
-    /// The open rotation that stands in the way of an equal one; `None` if it has ended meanwhile.
-    /// The idempotency key, if there is one, stands for it from now on.
+    /// The open rotation that stands in the way of an equal one; `None` if it has ended meanwhile. It
+    /// is looked at again: whoever asks twice may have healed what held it up. The idempotency key, if
+    /// there is one, stands for it from now on.
     async fn join(
         &self,
         asked: &Asked<'_>,
@@ -345,9 +357,6 @@ impl RotationRequester {
         let open = self.rotations.open_rotations(asked.account).await?;
         let Some(equal) = open.into_iter().find(|open| is_answer(open, wanted)) else {
             return Ok(None);
-        };
-        let Some(claim) = self.claim(asked, &equal) else {
-            return Ok(Some(equal));
         };
         let enactment = Enactment {
             events: Vec::new(),
@@ -359,7 +368,7 @@ impl RotationRequester {
                 }],
             },
             decided_on: None,
-            claim: Some(claim),
+            claim: self.claim(asked, &equal),
         };
         let enacted = self.journal.enact(enactment).await?;
         Ok(matches!(enacted, Enacted::Written(_)).then_some(equal))

@@ -51,6 +51,9 @@ const PACES: Paces = Paces {
     },
 };
 
+/// Writes that scheduled rotations leave to what is urgent: a break-glass, a revocation.
+const URGENT_WRITES: u32 = 10;
+
 /// Nothing but 200 is documented; anything else, also a 202, is not known to have taken place.
 const OK: &[u16] = &[200];
 
@@ -293,7 +296,8 @@ impl StorageAccounts for ArmAccounts {
 
     fn wait(&self, account: &Account) -> Option<Duration> {
         let subscription = account.storage_resource_id()?.subscription();
-        self.throttle.wait(&subscription, Kind::Write)
+        self.throttle
+            .wait(&subscription, Kind::Write, URGENT_WRITES)
     }
 
     async fn revoke_user_delegation_keys(&self, account: &Account) -> Result<(), OutsideError> {

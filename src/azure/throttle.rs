@@ -103,20 +103,26 @@ impl Meter {
         }
     }
 
-    /// How long there is no permit; `None` if there is one.
-    fn wait(&self, kind: Kind, pace: Pace, now: OffsetDateTime) -> Option<Duration> {
+    /// How long there is no permit beside so many that are kept back; `None` if there is one.
+    fn wait(
+        &self,
+        kind: Kind,
+        pace: Pace,
+        kept_back: u32,
+        now: OffsetDateTime,
+    ) -> Option<Duration> {
         if let Some(left) = self.pause_left(now) {
             return Some(left);
         }
-        let allowed_from =
-            self.paid_at(kind, pace, now) - pace.every * pace.burst.saturating_sub(1);
+        let ahead = pace.burst.saturating_sub(1 + kept_back);
+        let allowed_from = self.paid_at(kind, pace, now) - pace.every * ahead;
         let wait = Duration::try_from(allowed_from - now).ok()?;
         (!wait.is_zero()).then_some(wait)
     }
 
     /// Takes a permit, or says when there is one.
     fn permit(&mut self, kind: Kind, pace: Pace, now: OffsetDateTime) -> Result<(), Duration> {
-        if let Some(wait) = self.wait(kind, pace, now) {
+        if let Some(wait) = self.wait(kind, pace, 0, now) {
             return Err(wait);
         }
         let paid_at = self.paid_at(kind, pace, now) + pace.every;
@@ -150,10 +156,11 @@ impl<K: Eq + Hash + Clone> Throttle<K> {
             })
     }
 
-    /// How long no call of this kind may go out; `None` if one may now. It takes no permit.
-    pub(super) fn wait(&self, of: &K, kind: Kind) -> Option<Duration> {
+    /// How long no call of this kind may go out, if so many permits are kept back for others; `None`
+    /// if one may now. It takes no permit.
+    pub(super) fn wait(&self, of: &K, kind: Kind, kept_back: u32) -> Option<Duration> {
         let (now, pace) = (self.now(), self.pace(kind));
-        self.with_meter(of, now, |meter| meter.wait(kind, pace, now))
+        self.with_meter(of, now, |meter| meter.wait(kind, pace, kept_back, now))
     }
 
     const fn pace(&self, kind: Kind) -> Pace {
@@ -168,6 +175,9 @@ impl<K: Eq + Hash + Clone> Throttle<K> {
         let now = self.now();
         let until = now + said.unwrap_or(PAUSE_DEFAULT).min(PAUSE_MAX);
         self.with_meter(of, now, |meter| {
+            // A vaguer answer that comes late does not shorten what another one asked for.
+            let asked = meter.paused.filter(|pause| pause.since <= now);
+            let until = asked.map_or(until, |pause| pause.until.max(until));
             meter.paused = Some(Pause { since: now, until });
         });
     }
@@ -226,11 +236,11 @@ mod tests {
             assert_eq!(throttle.permit(&1, Kind::Read), Ok(()));
         }
         assert_eq!(throttle.permit(&1, Kind::Read), wait(10));
-        assert_eq!(throttle.wait(&1, Kind::Write), None, "it takes none");
+        assert_eq!(throttle.wait(&1, Kind::Write, 0), None, "it takes none");
         assert_eq!(throttle.permit(&1, Kind::Write), Ok(()));
         assert_eq!(throttle.permit(&1, Kind::Write), wait(60));
         let minute = Duration::from_secs(60);
-        assert_eq!(throttle.wait(&1, Kind::Write), Some(minute));
+        assert_eq!(throttle.wait(&1, Kind::Write, 0), Some(minute));
         assert_eq!(throttle.permit(&2, Kind::Read), Ok(()));
         advance(&clock, 4);
         assert_eq!(throttle.permit(&1, Kind::Read), wait(6));
@@ -246,6 +256,24 @@ mod tests {
             );
         }
         assert_eq!(throttle.permit(&1, Kind::Read), wait(10));
+    }
+
+    #[test]
+    fn some_permits_can_be_kept_back_for_what_is_urgent() {
+        let (throttle, _) = throttle();
+        let wait = |kept_back| throttle.wait(&1, Kind::Read, kept_back);
+        assert_eq!([wait(0), wait(2)], [None, None]);
+        throttle.permit(&1, Kind::Read).unwrap();
+        let ten = Some(Duration::from_secs(10));
+        assert_eq!([wait(0), wait(1), wait(2)], [None, None, ten]);
+    }
+
+    #[test]
+    fn a_vaguer_answer_does_not_shorten_a_pause() {
+        let (throttle, _) = throttle();
+        throttle.pause(&1, Some(Duration::from_secs(1_800)));
+        throttle.pause(&1, None);
+        assert_eq!(throttle.permit(&1, Kind::Read), wait(1_800));
     }
 
     #[test]

@@ -248,6 +248,7 @@ fn state(
         web,
         credentials,
         arm,
+        ..
     } = parts;
     let Ambient { clock, entropy } = ambient;
     keep_fresh(Arc::clone(policy), background.clone());

@@ -64,17 +64,21 @@ impl Rotate {
     pub async fn run(self, config: &ConfigFile) -> Result<ExitCode, Failure> {
         let config = config.load()?;
         let process = RotationProcess::open(&config, Ambient::system()).await?;
-        let done = if self.dry_run {
+        if self.dry_run {
             let planned = process.preview(&self.account).await;
-            planned.map_err(Failure::from).map(|plan| {
-                print_plan(&plan);
-                ExitCode::SUCCESS
-            })
-        } else {
-            tokio::select! {
-                done = self.rotate(&process) => done,
-                // What was under way is found by whoever takes the lease next.
-                asked = stop_signal() => asked.map(|()| interrupted()).map_err(Failure::from),
+            process.close().await;
+            print_plan(&planned?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        let done = tokio::select! {
+            done = self.rotate(&process) => done,
+            asked = stop_signal() => {
+                process.break_off().await;
+                asked?;
+                anstream::println!(
+                    "interrupted; a serving broker goes on with it, or the next `rotate`"
+                );
+                return Ok(ExitCode::FAILURE);
             }
         };
         process.close().await;
@@ -87,7 +91,11 @@ impl Rotate {
             (_, reason) => Order::Next { reason },
         };
         let asked = process.request(&self.account, &order).await?;
-        anstream::println!("rotation {} ({})", asked.id, asked.trigger);
+        let key = asked
+            .key
+            .map(|key| format!(" of {key}"))
+            .unwrap_or_default();
+        anstream::println!("rotation {} ({}{key})", asked.id, asked.trigger);
         let until = Instant::now() + Duration::from_secs(self.wait_seconds);
         let (mut told, mut said) = (0, String::new());
         let mut status: Option<AccountStatus> = None;
@@ -117,11 +125,6 @@ impl Rotate {
             sleep(LOOK_AGAIN).await;
         }
     }
-}
-
-fn interrupted() -> ExitCode {
-    anstream::println!("interrupted; a serving broker goes on with it, or the next `rotate`");
-    ExitCode::FAILURE
 }
 
 fn print_plan(plan: &Plan) {

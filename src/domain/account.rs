@@ -71,6 +71,9 @@ pub enum InvalidAccount {
     /// Not an ARM id.
     #[error("resource_id must start with /subscriptions/ and hold no control characters")]
     ResourceId,
+    /// Another account's.
+    #[error("resource_id is the ARM id of another storage account")]
+    ForeignResourceId,
     /// The rotation policy.
     #[error(transparent)]
     Rotation(#[from] InvalidRotation),
@@ -84,6 +87,12 @@ impl Account {
     /// [`InvalidAccount`] names the field and the rule.
     pub fn check(&self, cloud: &Cloud) -> Result<(), InvalidAccount> {
         self.guard(cloud)?;
+        let named = self.resource_id.as_deref().map(str::parse::<ResourceId>);
+        if let Some(Ok(id)) = named
+            && *id.account() != self.name
+        {
+            return Err(InvalidAccount::ForeignResourceId);
+        }
         match &self.rotation {
             Some(rotation) => Ok(rotation.check(self, cloud)?),
             None => Ok(()),
@@ -121,10 +130,12 @@ impl Account {
         Ok(())
     }
 
-    /// The ARM id, if it is one of a storage account.
+    /// The ARM id, if it is the one of this very storage account: under another's id, what is done to
+    /// this account would be done to that one.
     #[must_use]
     pub fn storage_resource_id(&self) -> Option<ResourceId> {
-        self.resource_id.as_ref()?.parse().ok()
+        let id: ResourceId = self.resource_id.as_ref()?.parse().ok()?;
+        (*id.account() == self.name).then_some(id)
     }
 
     /// Which of the configured credentials manages the account.

@@ -83,8 +83,9 @@ pub trait StorageAccounts: Send + Sync {
     async fn key(&self, account: &Account, key: KeyName) -> Result<AccountKey, OutsideError>;
     /// Regenerates a key. Not idempotent: after [`OutsideError::Unclear`] look before repeating.
     async fn regenerate_key(&self, account: &Account, key: KeyName) -> Result<(), OutsideError>;
-    /// How long a change of the account's keys would have to wait, so that Azure's limits are kept;
-    /// `None` if it need not. Nothing is sent to know.
+    /// How long a change of the account's keys that is not urgent has to wait, so that Azure's limits
+    /// are kept and something is left for what is urgent; `None` if it need not. Nothing is sent to
+    /// know.
     fn wait(&self, account: &Account) -> Option<Duration>;
     /// Revokes every user delegation key of the account. Idempotent.
     async fn revoke_user_delegation_keys(&self, account: &Account) -> Result<(), OutsideError>;
@@ -188,8 +189,8 @@ pub trait Rotations: Send + Sync {
     /// Rotations of an account that are not over, with their steps: the one that runs first, then
     /// those of a break-glass, then the others, each by age.
     async fn open_rotations(&self, account: &AccountName) -> Result<Vec<Rotation>, StoreError>;
-    /// Accounts that have a rotation that is not over, at most `limit`, in the order of names. They may
-    /// have left the role table.
+    /// Accounts that have a rotation that is not over, at most `limit`: those with a break-glass first,
+    /// then in the order of names. They may have left the role table.
     async fn accounts_at_work(&self, limit: usize) -> Result<Vec<AccountName>, StoreError>;
     /// The newest regeneration or publication of the account whose outcome is open.
     async fn in_flight(&self, account: &AccountName) -> Result<Option<InFlight>, StoreError>;

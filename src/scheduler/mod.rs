@@ -6,10 +6,13 @@
 
 mod ticker;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use futures_util::StreamExt;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -20,7 +23,7 @@ use crate::{
         rotate::{RotateError, Rotator},
         tenure::Tenure,
     },
-    domain::{ids::AccountName, snapshot::Snapshot},
+    domain::{ids::AccountName, rotation::step::OBSERVATION_INTERVAL, snapshot::Snapshot},
     ports::StoreError,
 };
 
@@ -73,9 +76,10 @@ impl Scheduler {
         let snapshot = self.rotator.policy.fresh().await?;
         let due = self.due(&snapshot).await?;
         let looks = due.into_iter().map(|name| self.look(name, &snapshot, stop));
+        // To the end of every one: a call that is cut off is a call whose outcome is unknown.
         let lost = futures_util::stream::iter(looks)
             .buffer_unordered(SIDE_BY_SIDE)
-            .any(|lost| async move { lost });
+            .fold(false, |any, lost| async move { any || lost });
         if lost.await {
             info!("another process has the lease now");
             return Ok(());
@@ -99,20 +103,21 @@ impl Scheduler {
         }
     }
 
-    /// Accounts to look at now: those that a rotation is open for, then those whose time has come,
-    /// the longest waiting first.
+    /// Accounts to look at now: those that a rotation is open for, a break-glass first of all; then
+    /// those whose time has come, the longest waiting first.
     async fn due(&self, snapshot: &Snapshot) -> Result<Vec<AccountName>, StoreError> {
         let now = self.rotator.clock.now();
         let looks = self.looks().await?;
         let records = &self.rotator.records;
         let at_work = records.accounts_at_work(AT_WORK_MAX).await?;
+        let busy: HashSet<_> = at_work.iter().collect();
         let rotated = snapshot
             .accounts()
             .filter(|account| account.rotation.is_some());
         let mut waiting: Vec<_> = rotated
             .map(|account| (looks.get(&account.name).copied(), account.name.clone()))
             .filter(|(look_at, name)| {
-                look_at.is_none_or(|at| at <= now) && at_work.binary_search(name).is_err()
+                look_at.is_none_or(|at| is_due(at, now)) && !busy.contains(name)
             })
             .collect();
         waiting.sort();
@@ -120,7 +125,7 @@ impl Scheduler {
             let known = snapshot
                 .account(name)
                 .is_some_and(|known| known.rotation.is_some());
-            !known || looks.get(name).is_none_or(|at| *at <= now)
+            !known || looks.get(name).is_none_or(|at| is_due(*at, now))
         });
         let waiting = waiting.into_iter().map(|(_, name)| name);
         Ok(open.chain(waiting).take(ACCOUNTS_PER_TICK_MAX).collect())
@@ -152,12 +157,11 @@ impl Scheduler {
         let rotated = snapshot
             .account(&name)
             .is_some_and(|known| known.rotation.is_some());
-        let looked = if !self.tenure.keep().await.unwrap_or(false) {
-            Err(RotateError::LeaseLost)
-        } else if rotated {
-            self.rotator.advance(&name, &self.tenure).await.map(drop)
-        } else {
-            self.rotator.abandon(&name, &self.tenure).await
+        let looked = match self.tenure.keep().await {
+            Ok(true) if rotated => self.rotator.advance(&name, &self.tenure).await.map(drop),
+            Ok(true) => self.rotator.abandon(&name, &self.tenure).await,
+            Ok(false) => Err(RotateError::LeaseLost),
+            Err(error) => Err(error.into()),
         };
         match looked {
             Ok(()) => false,
@@ -172,4 +176,10 @@ impl Scheduler {
             }
         }
     }
+}
+
+/// Whether a look's time has come. A time that lies further ahead than any pause was set by a clock
+/// that ran ahead and was set back since.
+fn is_due(look_at: OffsetDateTime, now: OffsetDateTime) -> bool {
+    look_at <= now || look_at > now + OBSERVATION_INTERVAL + Duration::hours(1)
 }

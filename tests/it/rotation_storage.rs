@@ -72,7 +72,11 @@ async fn open_rotations_come_running_first_then_break_glass_then_by_age() {
         assert_eq!(found[1].steps, []);
 
         let at_work = process.store.accounts_at_work(10).await.unwrap();
-        assert_eq!(at_work, [account("acct0"), acct1.clone()]);
+        assert_eq!(
+            at_work,
+            [acct1.clone(), account("acct0")],
+            "a leak goes first"
+        );
         assert_eq!(process.store.accounts_at_work(1).await.unwrap().len(), 1);
         process.write(vec![end(1, 9), end(3, 9), end(5, 9)]).await;
         assert_eq!(process.store.open_rotations(&acct1).await.unwrap(), []);

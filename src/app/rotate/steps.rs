@@ -76,8 +76,9 @@ impl Round<'_> {
 
     pub(super) async fn take(self, draft: Draft, at: At, step: Step) -> Outcome {
         let asks_arm = matches!(step, Step::Regenerate { .. } | Step::Publish { .. });
+        let urgent = at.rotation().trigger == Trigger::BreakGlass;
         let wait = self.rotator.accounts.wait(self.account);
-        if let Some(wait) = wait.filter(|_| asks_arm) {
+        if let Some(wait) = wait.filter(|_| asks_arm && !urgent) {
             return self.put_off(draft, wait).await;
         }
         match step {

@@ -14,9 +14,9 @@ use crate::{
     cli::Failure,
     config::Config,
     journal::Journal,
-    ports::{PolicyStore, StorageAccounts},
+    ports::{OUTSIDE_CALL_TIMEOUT, PolicyStore, StorageAccounts},
     storage::Store,
-    web::{Route, client},
+    web::{Route, client, patient_client},
 };
 
 pub(super) struct Parts {
@@ -25,6 +25,9 @@ pub(super) struct Parts {
     pub(super) journal: Arc<Journal>,
     pub(super) policy: Arc<PolicyCache>,
     pub(super) web: Client,
+    /// For ARM and Key Vault: a change of keys may take longer than a request's share, and is bounded
+    /// by the call's own limit.
+    pub(super) management: Client,
     pub(super) credentials: Credentials,
     /// One for the whole process: it counts calls by subscription.
     pub(super) arm: Arc<dyn StorageAccounts>,
@@ -36,15 +39,18 @@ impl Parts {
         let journal = Arc::new(open_journal(Arc::clone(&store), &ambient));
         let policy_store = Arc::clone(&store) as Arc<dyn PolicyStore>;
         let policy = PolicyCache::load(policy_store, config.cloud.cloud()).await?;
-        let web = client(config.cloud.ca_file.as_deref(), Route::Environment)?;
+        let ca_file = config.cloud.ca_file.as_deref();
+        let web = client(ca_file, Route::Environment)?;
+        let management = patient_client(ca_file, Route::Environment, OUTSIDE_CALL_TIMEOUT)?;
         let credentials = credentials(config, &ambient, &web)?;
-        let arm = storage_accounts(config, &ambient, &web, &credentials);
+        let arm = storage_accounts(config, &ambient, &management, &credentials);
         Ok(Self {
             ambient,
             store,
             journal,
             policy: Arc::new(policy),
             web,
+            management,
             credentials,
             arm,
         })

@@ -31,7 +31,7 @@ fn rotator(config: &Config, parts: &Parts, meter: Arc<dyn StepMeter>) -> Arc<Rot
     let cloud = config.cloud.cloud();
     let vault = KeyVault::new(
         parts.credentials.clone(),
-        parts.web.clone(),
+        parts.management.clone(),
         cloud.clone(),
         config.cloud.vault_api_version.clone(),
         Arc::clone(clock),
@@ -127,8 +127,8 @@ impl RotationProcess {
         Ok(asked.await?)
     }
 
-    /// Brings the account further, if this process has or gets the lease; `None` while another
-    /// process has it.
+    /// Brings the account further, if this process gets the lease, and gives it back: between two
+    /// looks others' accounts must not wait for it. `None` while another process has it.
     ///
     /// # Errors
     /// If the database or the journal does not answer.
@@ -139,7 +139,9 @@ impl RotationProcess {
         if !self.tenure.take().await? {
             return Ok(None);
         }
-        match self.rotator.advance(account, &self.tenure).await {
+        let advanced = self.rotator.advance(account, &self.tenure).await;
+        self.scheduler.end().await;
+        match advanced {
             Ok(status) => Ok(Some(status)),
             Err(RotateError::LeaseLost | RotateError::Handover) => Ok(None),
             Err(error) => Err(error),
@@ -175,6 +177,12 @@ impl RotationProcess {
     /// Gives the lease back and flushes the journal.
     pub async fn close(self) {
         self.scheduler.end().await;
+        self.break_off().await;
+    }
+
+    /// Flushes the journal, and lets the lease end by itself: a call may have been cut off, and whoever
+    /// comes next must wait for its end.
+    pub async fn break_off(self) {
         self.journal.close().await;
     }
 }

@@ -156,7 +156,11 @@ fn publication(
     let known = own.published.as_ref();
     known
         .filter(|known| known.version == newest.version)
-        .cloned()
+        // A clock that ran ahead and was set back must not put everything off.
+        .map(|known| Publication {
+            at: known.at.min(now),
+            ..known.clone()
+        })
         .or_else(|| {
             Some(Publication {
                 version: newest.version.clone(),

@@ -65,6 +65,10 @@ impl Planner<'_> {
                 "ARM's answer is older than the regeneration of {key} that it confirmed"
             ));
         }
+        if self.is_outdated(secret) {
+            let why = "the vault's answer is older than the version that it confirmed";
+            return self.unread(why.to_owned());
+        }
         let Found {
             finding,
             published,
@@ -114,6 +118,19 @@ impl Planner<'_> {
             published,
             due_at,
         }
+    }
+
+    /// Whether the list lacks the version that we have just published or seen: nothing may be concluded
+    /// from it for a while.
+    fn is_outdated(&self, secret: &SecretFacts) -> bool {
+        let (Some(known), SecretFacts::Versions(versions)) = (&self.own.published, secret) else {
+            return false;
+        };
+        let young = known.at <= self.now && self.now - known.at < SETTLE;
+        young
+            && versions
+                .iter()
+                .all(|version| version.version != known.version)
     }
 
     /// A mutation whose outcome is unknown: seen to have taken place, or not to have within the
@@ -267,7 +284,10 @@ pub fn status(
     former: Option<&AccountStatus>,
     now: OffsetDateTime,
 ) -> AccountStatus {
-    let failures = former.map_or(0, |former| former.failures);
+    // What could not be read is no failure of what can be read now.
+    let known =
+        former.filter(|former| former.state != State::Unknown || plan.state == State::Unknown);
+    let failures = known.map_or(0, |former| former.failures);
     let (look_at, failures) = match &plan.next {
         Next::Rest { until } => match plan.state {
             State::Blocked | State::Unknown => (*until, failures.saturating_add(1)),

@@ -157,8 +157,7 @@ impl RotationPolicy {
     /// # Errors
     /// [`InvalidRotation`] names the field and the rule.
     pub fn guard(&self, account: &Account, cloud: &Cloud) -> Result<(), InvalidRotation> {
-        let resource = account.storage_resource_id();
-        if resource.is_none_or(|id| *id.account() != account.name) {
+        if account.storage_resource_id().is_none() {
             return Err(InvalidRotation::ResourceId);
         }
         Ok(cloud.check_vault(&self.vault)?)

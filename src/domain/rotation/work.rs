@@ -73,14 +73,17 @@ impl Work<'_> {
         });
         let (last, first) = last.zip(first)?;
         let said = last.detail.as_deref().unwrap_or("no reason was given");
-        let since = first.started_at;
-        if self.planner.now - since >= PATIENCE {
+        let until = last.ended_at.unwrap_or(last.started_at) + SOON;
+        if self.planner.now < until {
+            let why = format!("{} was refused and is tried again: {said}", last.kind);
+            return Some((Next::Wait { until }, vec![why]));
+        }
+        // By attempts, not by the clock: an outage between two of them is no attempt.
+        if last.started_at - first.started_at >= PATIENCE {
             let why = format!("{} was refused for too long: {said}", last.kind);
             return Some(end(rotation, RotationState::Failed, &why));
         }
-        let until = last.ended_at.unwrap_or(last.started_at) + SOON;
-        let why = format!("{} was refused and is tried again: {said}", last.kind);
-        (self.planner.now < until).then(|| (Next::Wait { until }, vec![why]))
+        None
     }
 
     /// The step that puts right what is wrong with the secret, if something is and can be.
@@ -105,9 +108,13 @@ impl Work<'_> {
 
     /// The secret is deleted: brings it back, if the policy lets us.
     pub(super) fn recover(&self) -> Planned {
-        match self.planner.own.open.first() {
-            Some(rotation) => self.take(rotation, Step::Recover),
-            None => self.begin(),
+        let Some(rotation) = self.planner.own.open.first() else {
+            return self.begin();
+        };
+        // A rotation does not end while one of its steps may yet take place.
+        match self.hold(rotation) {
+            Some(waiting @ (Next::Wait { .. }, _)) => waiting,
+            _ => self.take(rotation, Step::Recover),
         }
     }
 

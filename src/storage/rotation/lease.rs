@@ -19,7 +19,7 @@ use crate::{
 const RENEW: &str = "UPDATE leases SET expires_at = $1 \
      WHERE id = 1 AND token = $2 AND holder = $3 RETURNING token, expires_at, mutations_from";
 
-/// Nobody's, an expired one, or one of this very process, which has forgotten its token: an answer
+/// Nobody's, an expired one, one that ends later than any lease can (its holder's clock ran ahead), or one of this very process, which has forgotten its token: an answer
 /// got lost. Only a lease that was given back ends with all calls of its holder; and even then a
 /// wait that the holder itself had to keep is not over. No wait is longer than the handover, as it
 /// might be after a clock went wrong.
@@ -28,7 +28,8 @@ const TAKE: &str = "UPDATE leases SET token = token + 1, holder = $1, expires_at
          WHEN holder IS NOT NULL OR mutations_from > $4 THEN $4 \
          WHEN mutations_from > $3 THEN mutations_from \
          ELSE $3 END \
-     WHERE id = 1 AND (holder IS NULL OR holder = $1 OR expires_at <= $3) \
+     WHERE id = 1 AND (holder IS NULL OR holder = $1 OR expires_at <= $3 \
+         OR expires_at > $2 + 60000000) \
      RETURNING token, expires_at, mutations_from";
 
 const GIVE_BACK: &str = "UPDATE leases SET holder = NULL WHERE id = 1 AND token = $1";

@@ -18,13 +18,14 @@ use crate::{
 };
 
 /// Somebody may ask for a look while another is under way, which cannot have seen what they ask
-/// for: such a look does not put theirs off.
+/// for: such a look does not put theirs off. Their instant is read before they commit, and perhaps by
+/// another machine's clock, hence the half minute; it costs one look more.
 const LOOK: &str = "INSERT INTO rotation_status (account, state, reasons, looked_at, look_at, \
      published_version, published_key, published_rotation, published_at, due_at, failures, \
      overdue_told) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
      ON CONFLICT (account) DO UPDATE SET state = excluded.state, reasons = excluded.reasons, \
      looked_at = excluded.looked_at, \
-     look_at = CASE WHEN rotation_status.woken_at > excluded.looked_at \
+     look_at = CASE WHEN rotation_status.woken_at > excluded.looked_at - 30000000 \
          AND rotation_status.woken_at < excluded.look_at \
          THEN rotation_status.woken_at ELSE excluded.look_at END, \
      published_version = excluded.published_version, published_key = excluded.published_key, \

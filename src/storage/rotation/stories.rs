@@ -48,8 +48,9 @@ pub(super) const PAGE: &str = stories!(
 /// Stands after every id.
 const AFTER_ALL: &str = "g";
 
-pub(super) const AT_WORK: &str = "SELECT DISTINCT account FROM rotations \
-     WHERE state IN ('requested', 'running') ORDER BY account LIMIT $1";
+pub(super) const AT_WORK: &str = "SELECT account FROM rotations \
+     WHERE state IN ('requested', 'running') GROUP BY account \
+     ORDER BY MIN(CASE WHEN trigger = 'break_glass' THEN 0 ELSE 1 END), account LIMIT $1";
 
 pub(super) const IN_FLIGHT: &str = "SELECT rotation, seq, kind, key, created_before, started_at \
      FROM rotation_steps WHERE account = $1 AND kind IN ('regenerate', 'publish') \
