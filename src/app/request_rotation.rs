@@ -18,7 +18,10 @@ use crate::{
         caller::Caller,
         ids::{AccountName, InvalidName, Reason, RotationId},
         permit::{Context, Permit, RequestRotation},
-        rotation::{KeyName, Rotation, RotationBatch, RotationState, RotationWrite, Trigger},
+        rotation::{
+            KeyName, Rotation, RotationBatch, RotationState, RotationStep, RotationWrite, StepKind,
+            Trigger,
+        },
         time_text,
     },
     journal::{Enacted, Enactment, Journal, JournalError},
@@ -326,20 +329,14 @@ impl RotationRequester {
         if let KeyChoice::Named(key) = choice {
             return Ok(key);
         }
-        // A break-glass publishes the other key first: while one is open, the words mean what they meant
+        // A break-glass publishes the other key first: while it is open, the words mean what they meant
         // when it was asked for, or asking again would kill the second key too.
         let open = self.rotations.open_rotations(account).await?;
-        let glass = |open: &Rotation| open.trigger == Trigger::BreakGlass;
-        if let Some(key) = open
-            .iter()
-            .find(|open| glass(open))
-            .and_then(|open| open.key)
-        {
-            return Ok(key);
-        }
+        let before = open.iter().find_map(active_before);
         let status = self.rotations.status(account).await?;
         let published = status.and_then(|status| status.published);
-        let active = published.ok_or(RequestError::NothingPublished)?.key;
+        let active = before.or(published.map(|published| published.key));
+        let active = active.ok_or(RequestError::NothingPublished)?;
         Ok(match choice {
             KeyChoice::Alternate => active.other(),
             KeyChoice::Active | KeyChoice::Named(_) => active,
@@ -381,6 +378,15 @@ impl RotationRequester {
         let (caller, key) = asked.key()?;
         Some(key.claim(caller, &fact, self.clock.now()))
     }
+}
+
+/// The key that was active before a break-glass published its first; `None` if it has not yet.
+fn active_before(open: &Rotation) -> Option<KeyName> {
+    let published =
+        |step: &&RotationStep| step.kind == StepKind::Publish && step.outcome.took_place();
+    let mut steps = open.steps.iter();
+    let first = steps.find(published)?.key?;
+    (open.trigger == Trigger::BreakGlass).then(|| first.other())
 }
 
 /// Whether an open rotation does what is wanted: the same key's break-glass, or, where none is named,

@@ -146,3 +146,37 @@ impl Account {
             .unwrap_or(&self.signing_identity)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::cloud::CloudName;
+
+    #[test]
+    fn a_resource_id_must_be_this_very_account_s() {
+        let id = |name: &str| {
+            let group = "/subscriptions/60000000-0000-4000-8000-000000000001/resourceGroups/data";
+            format!("{group}/providers/Microsoft.Storage/storageAccounts/{name}")
+        };
+        let cloud = CloudName::Public.well_known(vec![]).unwrap();
+        let mut account: Account = serde_json::from_value(serde_json::json!({
+            "name": "acct1",
+            "resource_id": id("acct1"),
+            "tenant_id": "11111111-1111-1111-1111-111111111111",
+            "blob_endpoint": "https://acct1.blob.core.windows.net",
+            "signing_identity": "default",
+        }))
+        .unwrap();
+        assert_eq!(account.check(&cloud), Ok(()));
+        assert!(account.storage_resource_id().is_some());
+        account.resource_id = Some(id("acct2"));
+        let refused = Err(InvalidAccount::ForeignResourceId);
+        assert_eq!(account.check(&cloud), refused);
+        assert_eq!(account.guard(&cloud), Ok(()), "issuing does not need it");
+        assert_eq!(
+            account.storage_resource_id(),
+            None,
+            "so nothing is done to acct2"
+        );
+    }
+}

@@ -321,7 +321,10 @@ async fn a_wake_brings_a_look_forward_and_is_not_lost_on_one_under_way() {
         // This look began before somebody asked, and ends after.
         process.write(vec![look(40, 3_000)]).await;
         assert_eq!(next().await, Some(at(50)));
-        process.write(vec![look(50, 3_000)]).await;
+        // So did perhaps this one: who asked read the clock before the request was committed.
+        process.write(vec![look(60, 3_000)]).await;
+        assert_eq!(next().await, Some(at(50)));
+        process.write(vec![look(80, 3_000)]).await;
         assert_eq!(next().await, Some(at(3_000)), "this one has answered it");
     })
     .await;

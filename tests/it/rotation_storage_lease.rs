@@ -115,6 +115,17 @@ async fn a_clock_that_went_wrong_makes_nobody_wait_longer_than_a_handover() {
         let token = other.lease(None, year).await.unwrap().fence;
         other.store.give_back(token).await.unwrap();
         assert_eq!(one.lease(None, 5).await, lease(3, 5, 5 + HANDOVER_SECONDS));
+        // Nor until its holder's time, if it ended without giving the lease back.
+        let fence = one.lease(None, 5).await.unwrap().fence;
+        one.store.give_back(fence).await.unwrap();
+        other.lease(None, year).await.unwrap();
+        let taken = one.lease(None, 10).await.unwrap();
+        assert_eq!(taken.mutations_from, at(10 + HANDOVER_SECONDS));
+        assert_eq!(
+            other.lease(None, 11).await,
+            None,
+            "a sound one is left alone"
+        );
     })
     .await;
 }

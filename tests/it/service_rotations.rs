@@ -319,6 +319,39 @@ async fn what_cannot_be_asked_for_is_told_apart() {
 }
 
 #[tokio::test]
+async fn a_break_glass_asked_for_again_does_not_kill_the_other_key_too() {
+    let world = World::rotating().await;
+    world.enact(vec![world.look(KeyName::Key1)]).await;
+    let leaked = json!({ "key": "active", "reason": "INC-4711" });
+    let asked = world.order(&leaked).await.body;
+    assert_eq!(asked["key"], "key1");
+    // It publishes the other key first, which is the active one from then on.
+    let published = RotationStep {
+        seq: 1,
+        kind: StepKind::Publish,
+        key: Some(KeyName::Key2),
+        created_before: None,
+        version: None,
+        started_at: world.now(),
+        ended_at: Some(world.now()),
+        outcome: StepOutcome::Done,
+        detail: None,
+    };
+    let rotation = asked["id"].as_str().unwrap().parse().unwrap();
+    let step = RotationWrite::Intend {
+        rotation,
+        step: published,
+    };
+    let writes = vec![RotationWrite::Start { rotation }, step];
+    world
+        .enact([writes, vec![world.look(KeyName::Key2)]].concat())
+        .await;
+    assert_eq!(world.order(&leaked).await.body["id"], asked["id"]);
+    assert_eq!(world.records_of("rotation_opened").await.len(), 1);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_break_glass_names_its_key_by_what_was_published_last() {
     let world = World::rotating().await;
     world.enact(vec![world.look(KeyName::Key2)]).await;

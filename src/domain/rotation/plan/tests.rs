@@ -570,3 +570,27 @@ fn what_cannot_be_read_is_left_alone_with_growing_pauses() {
         );
     }
 }
+
+/// A step that was refused once, and then nobody could try for an hour.
+#[test]
+fn an_outage_between_two_attempts_is_no_attempt() {
+    let mut world = World::new(policy(DeletedSecret::Refuse));
+    world.look(Fate::Done);
+    world.look(Fate::Done);
+    world.request(Trigger::BreakGlass, Some(KeyName::Key2));
+    world.look(Fate::Refused);
+    world.pass(Duration::hours(1));
+    let plan = world.look(Fate::Done);
+    assert!(matches!(plan.next, Next::Step { .. }), "{plan:?}");
+}
+
+#[test]
+fn a_list_that_lacks_what_was_just_published_is_not_believed() {
+    let mut world = World::new(policy(DeletedSecret::Refuse));
+    world.look(Fate::Done);
+    world.put(Origin::Foreign);
+    let published = world.versions.remove(0);
+    assert_eq!(world.plan().state, State::Unknown);
+    world.versions.insert(0, published);
+    assert_eq!(world.plan().state, State::Drifted);
+}
