@@ -64,7 +64,8 @@ impl World {
 
     /// Looks at `lake1`, delivers, and says whether that has called for another look.
     async fn wakes(&self, media_type: &str, body: &Value) -> bool {
-        self.clock.advance(Duration::seconds(10));
+        // The look that has certainly answered the last event.
+        self.clock.advance(Duration::minutes(1));
         self.enact(vec![self.look(KeyName::Key1)]).await;
         self.clock.advance(Duration::seconds(10));
         let answer = self.deliver(media_type, body).await;
