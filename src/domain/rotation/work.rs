@@ -79,7 +79,7 @@ impl Work<'_> {
             return Some((Next::Wait { until }, vec![why]));
         }
         // By attempts, not by the clock: an outage between two of them is no attempt.
-        if last.started_at - first.started_at >= PATIENCE {
+        if last.started_at + SOON - first.started_at >= PATIENCE {
             let why = format!("{} was refused for too long: {said}", last.kind);
             return Some(end(rotation, RotationState::Failed, &why));
         }
