@@ -107,11 +107,13 @@ async fn through_a_crash(world: &World, screen: &mut Screen) -> Result<(), Failu
     );
 
     let mut minutes = 0;
+    let process = RotationProcess::open(&world.config, world.ambient()).await?;
     while !published(world, KeyName::Key1) && minutes < MINUTES_MAX {
         world.clock.advance(Duration::minutes(1));
-        tick(world).await?;
+        process.tick().await?;
         minutes += 1;
     }
+    process.close().await;
     let calls = world.azure.calls(Endpoint::ArmRegenerateKey) - before;
     screen.step(
         "another process waits until it is certain, sees the new key, and publishes it",
