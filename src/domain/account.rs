@@ -6,7 +6,7 @@ use url::Url;
 use super::{
     cloud::{Cloud, ForbiddenEndpoint, Service},
     ids::{AccountName, SigningIdentity, TenantId},
-    resource_id::ResourceId,
+    resource_id::{RESOURCE_ID_CHARS_MAX, ResourceId},
     rotation::{InvalidRotation, RotationPolicy},
 };
 
@@ -52,9 +52,6 @@ pub struct Account {
 const fn yes() -> bool {
     true
 }
-
-/// Longest accepted ARM resource id, in characters; the real ones stay under 400.
-pub const RESOURCE_ID_CHARS_MAX: usize = 1024;
 
 /// Why an account's record is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

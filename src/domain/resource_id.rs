@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::ids::{AccountName, InvalidName};
 
 /// Longest accepted id, in characters; the real ones stay under 400.
-const CHARS_MAX: usize = 1_024;
+pub const RESOURCE_ID_CHARS_MAX: usize = 1_024;
 
 /// `/subscriptions/{guid}/resourceGroups/{group}/providers/Microsoft.Storage/storageAccounts/{name}`.
 /// ARM compares it without case, and so does this type; it keeps the spelling that it was given.
@@ -62,7 +62,7 @@ impl FromStr for ResourceId {
             "resource id",
             "must be /subscriptions/{guid}/resourceGroups/{group}/providers/Microsoft.Storage/storageAccounts/{name}",
         );
-        let plain = text.chars().count() <= CHARS_MAX
+        let plain = text.chars().count() <= RESOURCE_ID_CHARS_MAX
             && !text
                 .chars()
                 .any(|c| c.is_control() || matches!(c, '?' | '#' | '%' | '\\'));

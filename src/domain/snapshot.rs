@@ -113,6 +113,13 @@ impl Snapshot {
         self.accounts.get(name)
     }
 
+    /// Whether this is an account whose keys are rotated.
+    #[must_use]
+    pub fn is_rotated(&self, name: &AccountName) -> bool {
+        let account = self.account(name);
+        account.is_some_and(|account| account.rotation.is_some())
+    }
+
     /// The generation of an account's delegation keys: a token signed by a key of an older one is
     /// not released.
     #[must_use]

@@ -64,8 +64,8 @@ impl Scheduler {
     }
 
     /// One tick: takes or renews the lease, brings every account further that is due, and tells the
-    /// webhook. Does nothing while another process holds the lease. Ends early between two accounts when `stop` is
-    /// cancelled.
+    /// webhook. Does nothing while another process holds the lease. Ends early between two accounts
+    /// when `stop` is cancelled.
     ///
     /// # Errors
     /// If the database does not answer; the next tick tries again.
@@ -122,10 +122,7 @@ impl Scheduler {
             .collect();
         waiting.sort();
         let open = at_work.into_iter().filter(|name| {
-            let known = snapshot
-                .account(name)
-                .is_some_and(|known| known.rotation.is_some());
-            !known || looks.get(name).is_none_or(|at| is_due(*at, now))
+            !snapshot.is_rotated(name) || looks.get(name).is_none_or(|at| is_due(*at, now))
         });
         let waiting = waiting.into_iter().map(|(_, name)| name);
         Ok(open.chain(waiting).take(ACCOUNTS_PER_TICK_MAX).collect())
@@ -154,9 +151,7 @@ impl Scheduler {
         if stop.is_cancelled() {
             return false;
         }
-        let rotated = snapshot
-            .account(&name)
-            .is_some_and(|known| known.rotation.is_some());
+        let rotated = snapshot.is_rotated(&name);
         let looked = match self.tenure.keep().await {
             Ok(true) if rotated => self.rotator.advance(&name, &self.tenure).await.map(drop),
             Ok(true) => self.rotator.abandon(&name, &self.tenure).await,

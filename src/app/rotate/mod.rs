@@ -292,14 +292,12 @@ impl Round<'_> {
 
     async fn rest(mut self, mut draft: Draft) -> Result<(Progress, AccountStatus), RotateError> {
         draft.overdue(&mut self.status);
-        let status = self.status.clone();
-        draft.look(status.clone());
-        self.rotator.enact(draft, self.tenure, None).await?;
+        let (progress, status) = self.leave(draft, None, Progress::Rests).await?;
         if matches!(status.state, State::Blocked | State::Unknown) {
             let (account, state, why) = (&status.account, status.state, status.reasons.join("; "));
             warn!(%account, %state, why, "rotation cannot go on");
         }
-        Ok((Progress::Rests, status))
+        Ok((progress, status))
     }
 
     async fn end(
@@ -310,13 +308,24 @@ impl Round<'_> {
         detail: &str,
     ) -> Result<(Progress, AccountStatus), RotateError> {
         draft.end(rotation, state, detail);
-        draft.look(self.status.clone());
-        self.rotator.enact(draft, self.tenure, None).await?;
-        info!(account = %self.account.name, rotation = %rotation.id, %state, detail, "rotation is over");
         let progress = match state {
             RotationState::Failed => Progress::Rests,
             _ => Progress::On,
         };
+        let (progress, status) = self.leave(draft, None, progress).await?;
+        info!(account = %status.account, rotation = %rotation.id, %state, detail, "rotation is over");
+        Ok((progress, status))
+    }
+
+    /// The end of a round: writes the draft together with what the look showed.
+    async fn leave(
+        self,
+        mut draft: Draft,
+        decided_on: Option<i64>,
+        progress: Progress,
+    ) -> Result<(Progress, AccountStatus), RotateError> {
+        draft.look(self.status.clone());
+        self.rotator.enact(draft, self.tenure, decided_on).await?;
         Ok((progress, self.status))
     }
 }

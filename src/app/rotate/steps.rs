@@ -107,9 +107,7 @@ impl Round<'_> {
         let why = "it waits its turn: the subscription's limits leave no room now";
         self.status.reasons.push(why.to_owned());
         draft.overdue(&mut self.status);
-        draft.look(self.status.clone());
-        self.rotator.enact(draft, self.tenure, None).await?;
-        Ok((Progress::Rests, self.status))
+        self.leave(draft, None, Progress::Rests).await
     }
 
     async fn regenerate(
@@ -258,9 +256,7 @@ impl Round<'_> {
             let why = format!("{kind}: {}", detail.unwrap_or_default());
             return self.give_up(draft, at.rotation(), &why).await;
         }
-        draft.look(self.status.clone());
-        self.rotator.enact(draft, self.tenure, None).await?;
-        Ok((Progress::On, self.status))
+        self.leave(draft, None, Progress::On).await
     }
 
     /// What an open step turned out to be.
@@ -279,9 +275,7 @@ impl Round<'_> {
         };
         self.note_publication(step, &conclusion);
         draft.conclude(step, conclusion);
-        draft.look(self.status.clone());
-        self.rotator.enact(draft, self.tenure, None).await?;
-        Ok((Progress::On, self.status))
+        self.leave(draft, None, Progress::On).await
     }
 
     /// The overlap counts from when we know of the publication: never earlier than it was.
@@ -313,10 +307,8 @@ impl Round<'_> {
         if setback.lasting {
             return self.give_up(draft, at.rotation(), &why).await;
         }
-        draft.look(self.status.clone());
         let decided_on = Some(self.policy_version);
-        self.rotator.enact(draft, self.tenure, decided_on).await?;
-        Ok((Progress::On, self.status))
+        self.leave(draft, decided_on, Progress::On).await
     }
 
     /// Ends the rotation as failed, for a reason that time alone does not heal, and leaves the account
@@ -332,11 +324,10 @@ impl Round<'_> {
         }
         self.status.reasons.push(plain(why.to_owned()));
         draft.overdue(&mut self.status);
-        draft.look(self.status.clone());
-        self.rotator.enact(draft, self.tenure, None).await?;
-        let account = &self.account.name;
+        let account = self.account.name.clone();
+        let left = self.leave(draft, None, Progress::Rests).await?;
         tracing::warn!(%account, rotation = %rotation.id, why, "rotation failed");
-        Ok((Progress::Rests, self.status))
+        Ok(left)
     }
 
     /// The next step of the rotation but `later`, with an open outcome.

@@ -37,11 +37,7 @@ impl Signals {
             entropy: Arc::clone(entropy),
         };
         let policy = Arc::clone(&parts.policy);
-        let rotated = move |name: &AccountName| {
-            let snapshot = policy.current();
-            let account = snapshot.account(name);
-            account.is_some_and(|account| account.rotation.is_some())
-        };
+        let rotated = move |name: &AccountName| policy.current().is_rotated(name);
         let metrics = Metrics::new(records, Box::new(rotated), Arc::clone(clock));
         let metrics = Arc::new(metrics);
         Ok(Self {

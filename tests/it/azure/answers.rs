@@ -35,17 +35,23 @@ pub(super) struct Server {
     handle: ServerHandle,
 }
 
+/// A server's side of TLS under these names, and its certificate, which is its own authority.
+pub(super) fn self_signed<const N: usize>(names: [&str; N]) -> (ServerConfig, String) {
+    let made = rcgen::generate_simple_self_signed(names.map(str::to_owned)).unwrap();
+    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    (tls, made.cert.pem())
+}
+
 impl Server {
     pub(super) fn start() -> Self {
-        let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
-        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap();
+        let (tls, ca_pem) = self_signed(["127.0.0.1"]);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap())
             .parse()
@@ -66,7 +72,7 @@ impl Server {
         tokio::spawn(server);
         Self {
             url,
-            ca_pem: made.cert.pem(),
+            ca_pem,
             answers,
             asked,
             handle,

@@ -9,9 +9,11 @@ use std::{
 };
 
 use reqwest::{Certificate, Client, redirect};
-use rustls::{ServerConfig, ServerConnection, StreamOwned, pki_types::PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 use url::Url;
+
+use super::answers::self_signed;
 
 /// One request, as it came.
 #[derive(Clone, Debug)]
@@ -81,16 +83,7 @@ impl Script {
     /// Also answers as `kv1.vault.azure.net` and `acct1.blob.core.windows.net`, to a client that
     /// takes it for these.
     pub(super) fn start(play: impl Fn(&Asked) -> Turn + Send + Sync + 'static) -> Self {
-        let names = ["127.0.0.1", VAULT_HOST, BLOB_HOST].map(str::to_owned);
-        let made = rcgen::generate_simple_self_signed(names).unwrap();
-        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap();
+        let (tls, ca_pem) = self_signed(["127.0.0.1", VAULT_HOST, BLOB_HOST]);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let asked = Arc::<Mutex<Vec<Asked>>>::default();
@@ -105,7 +98,7 @@ impl Script {
         Self {
             url: format!("https://{address}").parse().unwrap(),
             address,
-            ca: Certificate::from_pem(made.cert.pem().as_bytes()).unwrap(),
+            ca: Certificate::from_pem(ca_pem.as_bytes()).unwrap(),
             asked,
         }
     }
